@@ -1,0 +1,223 @@
+"""From a text file to an array of integers, one for each character. Built by hand in notebook 01_data."""
+
+import difflib
+import os
+import tomllib
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+TEXTS = Path(__file__).parent / "texts"
+
+
+@dataclass(frozen=True)
+class Source:
+    """A text known by name: its file, the address of exactly these bytes, and the markers between which the tales stand."""
+
+    title: str
+    file_name: str
+    start: str
+    end: str
+    sha256: str | None = None  # None, like url: the file comes with this package
+    url: str | None = None
+
+
+SOURCES = {
+    name: Source(**table) for name, table in tomllib.loads((TEXTS / "sources.toml").read_text(encoding="utf-8")).items()
+}
+
+
+class SourceUnavailable(OSError):
+    """A known text was found neither on this machine nor on the network."""
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """The characters of a text in sorted order. A character's place in that order, from 0, is its id.
+
+    These are chapter 16's two mappings: ``encode`` goes from characters to ids, ``decode`` from ids to characters.
+    """
+
+    chars: str
+
+    @classmethod
+    def from_text(cls, text: str) -> "Vocabulary":
+        """The vocabulary of all characters that occur in ``text``. Raises ValueError if there are none."""
+        if not text:
+            raise ValueError("an empty text has no characters: give a text to make the vocabulary from")
+        return cls("".join(sorted(set(text))))
+
+    @cached_property
+    def _codes(self) -> np.ndarray:
+        return _code_points(self.chars)
+
+    @cached_property
+    def _id_of_code(self) -> np.ndarray:
+        # Position = code point, value = id, -1 = unknown: one array look-up encodes a whole text.
+        table = np.full(self._codes.max() + 2, -1, dtype=np.int32)
+        table[self._codes] = np.arange(len(self))
+        return table
+
+    def encode(self, text: str) -> np.ndarray:
+        """The ids of the characters of ``text``: int32 of shape ``[len(text)]``.
+
+        Raises ValueError for a character that the vocabulary lacks, naming it and its position.
+        """
+        codes = _code_points(text)
+        ids = self._id_of_code[np.minimum(codes, len(self._id_of_code) - 1)]
+        if (unknown := ids < 0).any():
+            position = int(unknown.argmax())
+            raise ValueError(
+                f"character {text[position]!r} (U+{codes[position]:04X}) at position {position} is not one of the {len(self)} "
+                f"characters of the vocabulary: leave it out or replace it (vocabulary.chars lists those it knows)"
+            )
+        return ids
+
+    def decode(self, ids: np.ndarray) -> str:
+        """The text that ``ids``, integers of shape ``[n]``, stand for. Raises ValueError for an id out of range."""
+        ids = np.asarray(ids, dtype=np.int64)
+        if ids.size and not (0 <= ids.min() and ids.max() < len(self)):
+            raise ValueError(f"ids must lie between 0 and {len(self) - 1}, but these run from {ids.min()} to {ids.max()}")
+        return self._codes[ids].tobytes().decode("utf-32-le", "surrogatepass")
+
+    def __len__(self) -> int:
+        return len(self.chars)
+
+    def __contains__(self, char: str) -> bool:
+        return len(char) == 1 and char in self.chars
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A text to learn from; ``len(corpus)`` is its number of characters.
+
+    name: a key of ``SOURCES``, or your file's name; text: the whole text; origin: the title or path it came from.
+    """
+
+    name: str
+    text: str = field(repr=False)
+    origin: str
+
+    @cached_property
+    def vocabulary(self) -> Vocabulary:
+        return Vocabulary.from_text(self.text)
+
+    def __len__(self) -> int:
+        return len(self.text)
+
+    def __repr__(self) -> str:
+        return f"Corpus({self.name!r}: {len(self):,} characters, {len(self.vocabulary)} unique)"
+
+
+def load_corpus(source: str | os.PathLike | None = None, encoding: str = "utf-8-sig") -> Corpus:
+    """The text to learn from.
+
+    source: ``"grimm"``, ``"mysterious_island"`` or ``"tales"`` (bundled with this package), or the path to a text of
+        your own. None takes Grimm if it can be had, else the tales, and says in one line which and why.
+    encoding: of your own file. The default is UTF-8, with or without a byte-order mark.
+
+    Raises ValueError (unknown name, another encoding, an empty text), FileNotFoundError (no such file) or
+    SourceUnavailable (a known text that could be had nowhere).
+    """
+    if source is None:
+        return _load_default()
+    if source in SOURCES:
+        return _load_known(source)
+    path = Path(source)
+    if path.is_file():
+        return _load_own(path, encoding)
+    if path.suffix or len(path.parts) > 1:
+        raise FileNotFoundError(f"there is no file {path}: check the folder and the spelling")
+    close = difflib.get_close_matches(str(source), SOURCES, n=1)
+    hint = f"did you mean {close[0]!r}?" if close else f"give one of {', '.join(SOURCES)}, or the path to a text file"
+    raise ValueError(f"{str(source)!r} is neither the name of a text nor a file: {hint}")
+
+
+def find_file(name: str) -> Path:
+    """The file of the known text ``name`` (a key of ``SOURCES``), its SHA-256 checked.
+
+    Looked for in the folder that the environment variable CHARLSTM_DATA names, then in the user's cache, then at the
+    source's address, from where it goes into the cache. Raises SourceUnavailable with what was tried and what to do.
+    """
+    import pooch
+
+    source = SOURCES[name]
+    if source.url is None:
+        return TEXTS / source.file_name
+    tried = []
+    if folder := os.environ.get("CHARLSTM_DATA"):
+        path = Path(folder) / source.file_name
+        if path.is_file() and pooch.file_hash(path) == source.sha256:
+            return path
+        tried.append(f"{path} " + ("has the wrong SHA-256" if path.is_file() else "does not exist"))
+    cache = Path(pooch.os_cache("charlstm"))
+    pooch.get_logger().setLevel("WARNING")  # its note of the address and the path does not belong in a notebook
+    download = pooch.HTTPDownloader(progressbar=True, timeout=5)
+    try:
+        return Path(pooch.retrieve(source.url, f"sha256:{source.sha256}", source.file_name, cache, downloader=download))
+    except (OSError, ValueError) as error:  # no network, no place in the cache, or other bytes than these
+        tried.append(f"the download failed ({type(error).__name__})")
+        raise SourceUnavailable(
+            f"{source.title} could not be had ({'; '.join(tried)}): save {source.url} as {source.file_name} "
+            f"in {cache}, or in a folder that CHARLSTM_DATA names"
+        ) from error
+
+
+def slice_between(text: str, start: str, end: str) -> str:
+    """``text`` from the first ``start`` up to the first ``end`` after it.
+
+    Raises ValueError for a missing marker, where ``str.find`` gives -1 and the slice would be some wrong text.
+    """
+    _, found_start, rest = text.partition(start)
+    body, found_end, _ = rest.partition(end)
+    if not (found_start and found_end):
+        missing = end if found_start else start
+        raise ValueError(f"the marker {missing!r} is missing, or stands in the wrong order: is this the right file, and whole?")
+    return start + body
+
+
+def split(ids: np.ndarray, held_out: float = 0.1) -> tuple[np.ndarray, np.ndarray]:
+    """``ids`` as a head to train on and a contiguous tail, the fraction ``held_out``, which training never sees.
+
+    Both are views. Raises ValueError if ``held_out`` is not between 0 and 1 or a part would be empty.
+    """
+    border = int(len(ids) * (1 - held_out))
+    if not 0 < border < len(ids):
+        raise ValueError(f"held_out={held_out} leaves a part of the {len(ids)} characters empty: give a fraction such as 0.1")
+    return ids[:border], ids[border:]
+
+
+def _code_points(text: str) -> np.ndarray:
+    # UTF-32 gives every character four bytes, so NumPy can read a text as an array of integers.
+    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype="<u4")
+
+
+def _load_default() -> Corpus:
+    try:
+        corpus = _load_known("grimm")
+        print(f"Using {corpus.origin}.")
+    except SourceUnavailable as error:
+        corpus = _load_known("tales")
+        print(f"Using {corpus.origin}: {error}.")
+    return corpus
+
+
+def _load_known(name: str) -> Corpus:
+    source = SOURCES[name]
+    text = find_file(name).read_text(encoding="utf-8")  # in text mode every line end becomes "\n"
+    return Corpus(name, slice_between(text, source.start, source.end), source.title)
+
+
+def _load_own(path: Path, encoding: str) -> Corpus:
+    try:
+        text = path.read_text(encoding=encoding)
+    except (UnicodeDecodeError, LookupError) as error:
+        raise ValueError(
+            f"{path} can't be read as {encoding} ({error}): save it as UTF-8, or give its encoding, "
+            f"such as load_corpus({str(path)!r}, encoding='cp1252')"
+        ) from error
+    if not text.strip():
+        raise ValueError(f"{path} holds no text: give a file with a text to learn from")
+    return Corpus(path.stem, text, str(path))

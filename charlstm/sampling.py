@@ -1,0 +1,167 @@
+"""Text from a trained model, one character after another. Built by hand in notebook 05_sampling."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from charlstm.data import Vocabulary
+from charlstm.model import layers_of
+
+if TYPE_CHECKING:
+    import keras
+
+
+def scaled_softmax(logits: np.ndarray, scale_factor: float = 1.0) -> np.ndarray:
+    """Probabilities, of the same shape as ``logits`` (``[..., V]``), that sum to 1 along the last axis.
+
+    scale_factor: chapter 16's alpha, by which the logits are multiplied first; it is 1 / temperature. Above 1 the
+        likely characters become likelier; near 0 all become equally likely.
+    """
+    scaled = np.asarray(logits) * scale_factor
+    exponentials = np.exp(scaled - scaled.max(axis=-1, keepdims=True))  # the largest is exp(0): nothing can overflow
+    return exponentials / exponentials.sum(axis=-1, keepdims=True)
+
+
+class Generator:
+    """Writes text with a model's weights in plain NumPy, one step for each character, carrying the LSTM's state.
+
+    Its probabilities are those of the Keras model; it is faster because it neither reads the text again for each new
+    character nor starts a TensorFlow computation for each step. Embedding and input kernel are multiplied once, into
+    a table with one row for each character.
+
+    Raises ValueError if the model has other layers, activations or another number of characters than it can serve.
+    """
+
+    def __init__(self, model: "keras.Sequential", vocabulary: Vocabulary):
+        embedding, lstm, dense = layers_of(model)
+        if (lstm.activation.__name__, lstm.recurrent_activation.__name__) != ("tanh", "sigmoid"):
+            raise ValueError(f"the layer {lstm.name!r} must have Keras's own activations, tanh and sigmoid")
+        if dense.units != len(vocabulary):
+            raise ValueError(f"the model knows {dense.units} characters, but the vocabulary {len(vocabulary)}")
+        embeddings, kernel, self._recurrent_kernel, bias, self._dense_kernel, self._dense_bias = model.get_weights()
+        self._input_table = embeddings @ kernel + bias  # [V, 4 * rnn_units]
+        self.vocabulary = vocabulary
+
+    def probabilities(self, text: str) -> np.ndarray:
+        """The probability of each character of the vocabulary to come next after ``text``: float32 of shape ``[V]``.
+
+        Raises ValueError if ``text`` is empty or has a character that the vocabulary lacks.
+        """
+        logits, _ = self._read(text, count=1)
+        return scaled_softmax(logits[0])
+
+    def stream(
+        self,
+        prompt: str,
+        length: int,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        seed: int | None = None,
+    ) -> Iterator[str]:
+        """An iterator over ``length`` new characters, each drawn from the model's probabilities when it is asked for.
+
+        prompt: the text to go on from; it is read first and not given out again.
+        temperature: 1 / ``scale_factor``: below 1 plainer text, above 1 stranger; 0 takes the likeliest character.
+        top_k: draw only among the k likeliest characters.
+        top_p: draw only among the likeliest characters that together have at least this probability.
+        seed: with the same seed, the same text.
+
+        Raises ValueError, before the first character, for a prompt or a number that can't be used.
+        """
+        _check(length, temperature, top_k, top_p)
+        logits, state = self._read(prompt, count=1)
+        rng = np.random.default_rng(seed)
+
+        def characters() -> Iterator[str]:
+            nonlocal logits, state
+            for _ in range(length):
+                ids = _draw(logits, temperature, top_k, top_p, rng)
+                yield self.vocabulary.chars[ids[0]]
+                logits, state = self._step(ids, state)
+
+        return characters()
+
+    def generate(self, prompt: str, length: int = 500, **options) -> str:
+        """``prompt`` and ``length`` new characters after it. Options and errors are those of ``stream``."""
+        return prompt + "".join(self.stream(prompt, length, **options))
+
+    def generate_batch(
+        self,
+        prompt: str,
+        count: int,
+        length: int = 500,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        seed: int | None = None,
+    ) -> list[str]:
+        """``count`` texts that go on from the same prompt, written side by side; options and errors as in ``stream``."""
+        _check(length, temperature, top_k, top_p)
+        if count < 1:
+            raise ValueError(f"count must be at least 1, but is {count}")
+        logits, state = self._read(prompt, count)
+        rng = np.random.default_rng(seed)
+        drawn = np.empty((length, count), dtype=np.int32)
+        for position in range(length):
+            drawn[position] = _draw(logits, temperature, top_k, top_p, rng)
+            logits, state = self._step(drawn[position], state)
+        return [prompt + self.vocabulary.decode(ids) for ids in drawn.T]
+
+    def _read(self, text: str, count: int):
+        # Logits and state after the whole text, for `count` equal streams, from a state of zeros.
+        if not text:
+            raise ValueError("the prompt is empty: give at least one character for the model to go on from")
+        zeros = np.zeros((1, len(self._recurrent_kernel)), dtype=np.float32)
+        state = zeros, zeros
+        for char_id in self.vocabulary.encode(text):
+            logits, state = self._step([char_id], state)
+        return np.repeat(logits, count, axis=0), tuple(np.repeat(part, count, axis=0) for part in state)
+
+    def _step(self, ids, state):
+        # One LSTM step for each of B streams: ids [B], state two arrays [B, rnn_units] -> logits [B, V], new state.
+        hidden, cell = state
+        gates = self._input_table[ids] + hidden @ self._recurrent_kernel
+        input_gate, forget_gate, candidate, output_gate = np.split(gates, 4, axis=-1)  # Keras's order
+        cell = _sigmoid(forget_gate) * cell + _sigmoid(input_gate) * np.tanh(candidate)
+        hidden = _sigmoid(output_gate) * np.tanh(cell)
+        return hidden @ self._dense_kernel + self._dense_bias, (hidden, cell)
+
+
+def _sigmoid(x: np.ndarray) -> np.ndarray:
+    return 0.5 * np.tanh(0.5 * x) + 0.5  # equal to 1 / (1 + exp(-x)), but exp can overflow
+
+
+def _draw(logits: np.ndarray, temperature: float, top_k: int | None, top_p: float | None, rng) -> np.ndarray:
+    # One id for each row of logits [B, V].
+    if temperature == 0:
+        return logits.argmax(axis=-1)
+    probabilities = scaled_softmax(logits.astype(np.float64), 1 / temperature)
+    if top_k is not None or top_p is not None:
+        probabilities = _keep_likeliest(probabilities, top_k or logits.shape[-1], top_p or 1.0)
+    # A point thrown on the unit interval falls into each character's part of it as often as its probability says.
+    cumulative = probabilities.cumsum(axis=-1)
+    points = rng.random((len(logits), 1)) * cumulative[:, -1:]
+    return (cumulative <= points).sum(axis=-1)
+
+
+def _keep_likeliest(probabilities: np.ndarray, top_k: int, top_p: float) -> np.ndarray:
+    order = np.argsort(-probabilities, axis=-1, kind="stable")
+    ranked = np.take_along_axis(probabilities, order, axis=-1)
+    # Of the sorted probabilities, keep one while those before it sum to less than top_p, and k at the most.
+    kept = (ranked.cumsum(axis=-1) - ranked < top_p) & (np.arange(ranked.shape[-1]) < top_k)
+    result = np.zeros_like(probabilities)
+    np.put_along_axis(result, order, np.where(kept, ranked, 0), axis=-1)
+    return result
+
+
+def _check(length: int, temperature: float, top_k: int | None, top_p: float | None) -> None:
+    if length < 0:
+        raise ValueError(f"length must be 0 or more, but is {length}")
+    if not 0 <= temperature < np.inf:
+        raise ValueError(f"temperature must be 0 or more and finite, but is {temperature}")
+    if top_k is not None and top_k < 1:
+        raise ValueError(f"top_k must be at least 1, but is {top_k}")
+    if top_p is not None and not 0 < top_p <= 1:
+        raise ValueError(f"top_p must lie above 0 and not above 1, but is {top_p}")
