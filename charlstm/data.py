@@ -162,7 +162,7 @@ def find_file(name: str) -> Path:
         raise SourceUnavailable(
             f"{source.title} could not be had ({'; '.join(tried)}): save {source.url} as {source.file_name} "
             f"in {cache}, or in a folder that CHARLSTM_DATA names"
-        ) from error
+        ) from None
 
 
 def slice_between(text: str, start: str, end: str) -> str:

@@ -18,9 +18,9 @@ import tensorflow as tf
 import charlstm
 from charlstm.data import SOURCES
 from charlstm.model import PRETRAINED, load_pretrained
+from charlstm.training import BOOK_RUN
 
 SEED = 1
-BOOK_RUN = PRETRAINED.with_name("book_run.json")
 
 
 def circumstances() -> dict:

@@ -1,0 +1,134 @@
+"""The notebooks' pictures. Each function draws one figure, shows it and returns nothing.
+
+Nothing is told by colour alone: bars carry their values, lines differ in dash and marker, and every figure has a title
+and units. The background is white, so that the figures can be read in a dark notebook too.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+if TYPE_CHECKING:
+    from charlstm.data import Vocabulary
+
+BLUE, ORANGE, GREY = "#1f5fa8", "#d9720b", "#8a8a8a"
+NAMES = {" ": "space", "\n": "new\nline"}
+
+
+def character_frequencies(text: str, count: int = 30) -> None:
+    """Bars of how often the ``count`` commonest characters of ``text`` occur, in per cent of all its characters."""
+    commonest = Counter(text).most_common(count)
+    shares = [100 * occurrences / len(text) for _, occurrences in commonest]
+    _, axes = _figure(10, 3.4)
+    axes.bar(range(len(shares)), shares, color=BLUE)
+    axes.set_xticks(range(len(shares)), [NAMES.get(char, char) for char, _ in commonest], fontsize=9)
+    axes.set(title=f"The {len(shares)} commonest characters", xlabel="character", ylabel="share of the text (%)")
+    plt.show()
+
+
+def windows(text: str, seq_length: int, count: int = 3) -> None:
+    """How the first windows lie on ``text``: each as its row of inputs above its row of targets, one place on."""
+    chunk_size = seq_length + 1
+    shown = count * chunk_size + 3
+    _, axes = _figure(10, 2.6)
+    axes.set_xlim(-4.5, shown + 0.5)
+    axes.set_ylim(-0.8, 3.2)
+    axes.axis("off")
+    for row, label in ((2.3, "text"), (1.2, "input"), (0.1, "target")):
+        axes.text(-0.7, row, label, ha="right", va="center", fontsize=10, weight="bold")
+    for place, char in enumerate(text[:shown]):
+        window, offset = divmod(place, chunk_size)
+        inside = window < count
+        color = (BLUE, ORANGE)[window % 2] if inside else GREY
+        rows = [2.3] + [1.2] * (inside and offset < seq_length) + [0.1] * (inside and offset > 0)
+        for row in rows:
+            box = {"boxstyle": "square,pad=0.25", "facecolor": "white", "edgecolor": color, "linewidth": 1.4}
+            symbol = {" ": "␣", "\n": "↵"}.get(char, char)
+            axes.text(place, row, symbol, ha="center", va="center", fontsize=9, family="DejaVu Sans Mono", bbox=box)
+    for window in range(count):
+        middle = window * chunk_size + (chunk_size - 1) / 2
+        axes.text(middle, -0.65, f"window {window + 1}", ha="center", fontsize=9)
+    axes.set_title(f"Windows of {chunk_size} characters: inputs and targets of {seq_length}")
+    plt.show()
+
+
+def loss_curves(history: dict[str, Sequence[float]], title: str = "Loss after each epoch") -> None:
+    """Training loss and, if there, held-out loss against epochs: nats per character on the left, bits on the right."""
+    _, axes = _figure(7, 3.6)
+    curves = [("training", history["loss"], BLUE, "o-")]
+    if "held_out_bits" in history:
+        curves.append(("held out", np.array(history["held_out_bits"]) * math.log(2), ORANGE, "s--"))
+    for label, losses, color, style in curves:
+        epochs = range(1, len(losses) + 1)
+        axes.plot(epochs, losses, style, color=color, markersize=4)
+        axes.annotate(f"{label} {losses[-1]:.2f}", (epochs[-1], losses[-1]), xytext=(6, 4), textcoords="offset points")
+    axes.margins(x=0.16)
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.grid(alpha=0.3)
+    axes.set(title=title, xlabel="epoch", ylabel="nats per character")
+    bits = axes.secondary_yaxis("right", functions=(lambda nats: nats / math.log(2), lambda bits: bits * math.log(2)))
+    bits.set_ylabel("bits per character")
+    plt.show()
+
+
+def next_characters(probabilities: np.ndarray, vocabulary: "Vocabulary", prompt: str, count: int = 12) -> None:
+    """Bars of the ``count`` likeliest characters after ``prompt``; ``probabilities`` has shape ``[V]``."""
+    likeliest = np.argsort(-probabilities)[:count]
+    _, axes = _figure(8, 3)
+    bars = axes.bar(range(count), 100 * probabilities[likeliest], color=BLUE)
+    axes.bar_label(bars, fmt="%.1f", fontsize=8)
+    axes.set_xticks(range(count), [NAMES.get(vocabulary.chars[i], vocabulary.chars[i]) for i in likeliest])
+    axes.set(title=f"What comes after {prompt!r}?", xlabel="next character", ylabel="probability (%)")
+    axes.margins(y=0.12)
+    plt.show()
+
+
+def entropy_curve(temperatures: Sequence[float], entropies: Sequence[float], vocab_size: int) -> None:
+    """Entropy of the next character, in bits, against temperature, under the line of pure guessing."""
+    _, axes = _figure(7, 3.4)
+    axes.plot(temperatures, entropies, "o-", color=BLUE, markersize=4)
+    axes.axhline(math.log2(vocab_size), color=GREY, linestyle="--")
+    axes.text(temperatures[0], math.log2(vocab_size) - 0.12, f"pure guessing among {vocab_size}", va="top", color="#555555")
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(temperatures, [f"{t:g}" for t in temperatures])
+    axes.grid(alpha=0.3)
+    axes.set(title="How uncertain the next character is", xlabel="temperature (= 1 / alpha)", ylabel="entropy (bits)")
+    plt.show()
+
+
+def states(text: str, values: np.ndarray) -> None:
+    """An LSTM's state while it reads ``text``: one column for each character, one row for each of some units.
+
+    values: from -1 to 1, of shape ``[len(text), units]``.
+    """
+    _, axes = _figure(10, 3.4)
+    squares = axes.imshow(values.T, cmap="RdBu", vmin=-1, vmax=1, aspect="auto", interpolation="nearest")
+    axes.set_xticks(range(len(text)), [{" ": "␣", "\n": "↵"}.get(char, char) for char in text], fontsize=9)
+    axes.set(title=f"The hidden state of {values.shape[1]} units, character by character", xlabel="character read", ylabel="unit")
+    plt.colorbar(squares, label="value", ticks=[-1, 0, 1])
+    plt.show()
+
+
+def surprise(text: str, bits: np.ndarray, width: int = 72) -> None:
+    """``text`` in rows of ``width``, each character on a ground as dark as it was surprising; ``bits``: ``[len(text)]``."""
+    rows = math.ceil(len(text) / width)
+    grid = np.full(rows * width, np.nan)
+    grid[: len(text)] = bits
+    _, axes = _figure(10, 0.3 * rows + 1.2)
+    squares = axes.imshow(grid.reshape(rows, width), cmap="Blues", vmin=0, vmax=8, aspect="auto")
+    for place, char in enumerate(text):
+        axes.text(
+            place % width, place // width, {"\n": "↵"}.get(char, char), color="white" if bits[place] > 4.5 else "black",
+            ha="center", va="center", fontsize=9, family="DejaVu Sans Mono", parse_math=False,
+        )  # fmt: skip
+    axes.set(title="How much each character surprised the model", xticks=[], yticks=[])
+    plt.colorbar(squares, label="surprise (bits)", orientation="horizontal", shrink=0.4, aspect=40)
+    plt.show()
+
+
+def _figure(width: float, height: float):
+    return plt.subplots(figsize=(width, height), dpi=80, facecolor="white", layout="constrained")

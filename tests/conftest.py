@@ -1,0 +1,44 @@
+"""What the unit tests share: tiny models, and the real texts where they can be had."""
+
+import os
+
+import matplotlib
+import pytest
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+matplotlib.use("Agg")
+
+import charlstm  # noqa: E402
+from charlstm.data import SourceUnavailable  # noqa: E402
+
+TEXT = "the goose-girl went to the well, and the goose went with her. " * 40
+
+
+@pytest.fixture(scope="session")
+def vocabulary():
+    return charlstm.Vocabulary.from_text(TEXT)
+
+
+@pytest.fixture
+def model(vocabulary):
+    import keras
+
+    keras.utils.set_random_seed(1)
+    return charlstm.build_model(len(vocabulary), embedding_dim=8, rnn_units=12)
+
+
+def known_text(name: str) -> charlstm.Corpus:
+    try:
+        return charlstm.load_corpus(name)
+    except SourceUnavailable as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def grimm():
+    return known_text("grimm")
+
+
+@pytest.fixture(scope="session")
+def mysterious_island():
+    return known_text("mysterious_island")

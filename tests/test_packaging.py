@@ -1,0 +1,61 @@
+"""What holds the package together: its imports, its size, and the files that repeat a version or an address."""
+
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import nbformat
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+MODULES = sorted((ROOT / "charlstm").glob("*.py"))
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_import_is_light():
+    code = "import charlstm, sys; print([m for m in ('tensorflow', 'keras', 'matplotlib') if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+
+
+def test_modules_are_thin():
+    lines = {path.name: len(path.read_text(encoding="utf-8").splitlines()) for path in MODULES}
+    assert max(lines.values()) <= 200 and sum(lines.values()) <= 1050, lines
+
+
+def test_imports_run_one_way():
+    order = ["data", "pipeline", "model", "training", "sampling"]
+    for path in MODULES:
+        used = re.findall(r"^from charlstm\.(\w+) import", path.read_text(encoding="utf-8"), re.MULTILINE)
+        if path.stem in order:
+            assert all(order.index(name) < order.index(path.stem) for name in used), path.name
+    assert "from charlstm" not in (ROOT / "charlstm" / "plots.py").read_text(encoding="utf-8").replace("    from charlstm", "")
+
+
+def test_environment_takes_its_versions_from_pyproject():
+    environment = (ROOT / "environment.yml").read_text(encoding="utf-8")
+    assert f"python{PROJECT['requires-python']}\n" in environment
+    assert re.findall(r"-e \.\[(.*)\]", environment) == [",".join(PROJECT["optional-dependencies"])]
+
+
+def test_repository_address_is_the_same_everywhere():
+    name = PROJECT["urls"]["Repository"].removeprefix("https://github.com/")
+    texts = {"README.md": README}
+    texts |= {path.name: path.read_text(encoding="utf-8") for path in (ROOT / "notebooks").glob("*.ipynb")}
+    for file, text in texts.items():
+        assert set(re.findall(r"colab\.research\.google\.com/github/([^/]+/[^/]+)/", text)) == {name}, file
+        assert set(re.findall(r"git\+https://github\.com/([^\s\"\\]+)", text)) <= {name}, file
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "notebooks").glob("[0-9]*.ipynb")), ids=lambda path: path.stem)
+def test_readme_lists_every_notebook(path):
+    title = nbformat.read(path, as_version=4).cells[0].source.splitlines()[0]
+    assert f"(notebooks/{path.name})" in README, title
+
+
+def test_readme_links():
+    for target in re.findall(r"\]\(([^)\s]+)\)", README):
+        if not target.startswith(("https://", "#")):
+            assert (ROOT / target).exists(), target

@@ -1,0 +1,31 @@
+"""The pictures: each is one figure with a title, and says what its axes are."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+
+import charlstm
+from charlstm import plots
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda: plots.character_frequencies("the goose\n$%"),
+        lambda: plots.windows("THE GOOSE-GIRL\n\nAn old queen had a daughter", seq_length=8),
+        lambda: plots.loss_curves({"loss": [2.0, 1.5], "held_out_bits": [3.0, 2.5]}),
+        lambda: plots.next_characters(np.full(5, 0.2), charlstm.Vocabulary("\n $ab"), "a $b", count=5),
+        lambda: plots.entropy_curve([0.5, 1, 2], [1.0, 2.0, 3.0], vocab_size=16),
+        lambda: plots.states("the goose", np.zeros((9, 4))),
+        lambda: plots.surprise("the $goose\n", np.arange(11.0), width=8),
+    ],
+)
+def test_one_figure_with_a_title(draw):
+    plt.close("all")
+    draw()
+    assert len(plt.get_fignums()) == 1
+    axes = plt.gcf().axes[0]
+    assert axes.get_title()
+    assert axes.get_ylabel() or not axes.get_yticks().size or not axes.axison
+    plt.gcf().canvas.draw()
+    plt.close("all")

@@ -1,0 +1,134 @@
+"""Probabilities and generated text."""
+
+import keras
+import numpy as np
+import pytest
+from conftest import TEXT
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import charlstm
+
+logits_arrays = st.lists(st.floats(-50, 50), min_size=1, max_size=9).map(np.array)
+
+
+@pytest.fixture
+def generator(model, vocabulary):
+    return charlstm.Generator(model, vocabulary)
+
+
+@pytest.mark.parametrize(
+    ("scale_factor", "expected"),
+    [
+        (1.0, [0.10650698, 0.10650698, 0.78698604]),
+        (0.5, [0.21194156, 0.21194156, 0.57611688]),
+        (0.1, [0.31042377, 0.31042377, 0.37915245]),
+    ],
+)
+def test_figures_of_the_book(scale_factor, expected):
+    np.testing.assert_allclose(charlstm.scaled_softmax([1.0, 1.0, 3.0], scale_factor), expected, atol=5e-9)
+
+
+@given(logits_arrays, st.floats(0, 10), st.floats(-100, 100))
+def test_softmax_sums_to_one_and_does_not_mind_a_shift(logits, scale_factor, shift):
+    probabilities = charlstm.scaled_softmax(logits, scale_factor)
+    assert probabilities.sum() == pytest.approx(1)
+    np.testing.assert_allclose(charlstm.scaled_softmax(logits + shift, scale_factor), probabilities, atol=1e-6)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(1, 6), st.integers(1, 9), st.integers(0, 10**6), st.data())
+def test_generator_is_the_keras_model(embedding_dim, rnn_units, seed, data):
+    vocabulary = charlstm.Vocabulary("abcde")
+    prompt = data.draw(st.text(vocabulary.chars, min_size=1, max_size=30))
+    keras.utils.set_random_seed(seed)
+    model = charlstm.build_model(5, embedding_dim, rnn_units)
+    expected = keras.ops.softmax(model(vocabulary.encode(prompt)[None]))[0, -1]
+    probabilities = charlstm.Generator(model, vocabulary).probabilities(prompt)
+    assert probabilities.dtype == np.float32
+    np.testing.assert_allclose(probabilities, expected, atol=1e-5)
+
+
+def test_prompt_stands_at_the_head(generator, vocabulary):
+    text = generator.generate("the goose", length=50, seed=1)
+    assert text.startswith("the goose") and len(text) == 59 and set(text) <= set(vocabulary.chars)
+    assert generator.generate("the", length=0) == "the"
+
+
+def test_same_seed_same_text(generator):
+    assert generator.generate("the", 50, seed=1) == generator.generate("the", 50, seed=1)
+    assert generator.generate("the", 50, seed=1) != generator.generate("the", 50, seed=2)
+    assert generator.generate_batch("the", 3, 50, seed=1) == generator.generate_batch("the", 3, 50, seed=1)
+
+
+def test_stream_gives_what_generate_gives(generator):
+    assert "the" + "".join(generator.stream("the", 50, top_k=5, seed=1)) == generator.generate("the", 50, top_k=5, seed=1)
+
+
+def test_temperature_zero_takes_the_likeliest(generator, vocabulary):
+    text = generator.generate("the", 20, temperature=0)
+    for end in range(3, 23):
+        assert text[end] == vocabulary.chars[generator.probabilities(text[:end]).argmax()]
+    assert generator.generate_batch("the", 2, 20, temperature=0) == [text, text]
+    assert generator.generate("the", 20, top_k=1) == text == generator.generate("the", 20, top_p=1e-9)
+
+
+def test_drawn_as_often_as_the_probabilities_say(generator, vocabulary):
+    def shares(**options):
+        texts = generator.generate_batch("the", 20_000, length=1, seed=1, **options)
+        return np.bincount(vocabulary.encode("".join(text[3] for text in texts)), minlength=len(vocabulary)) / 20_000
+
+    probabilities = generator.probabilities("the")
+    np.testing.assert_allclose(shares(), probabilities, atol=0.015)
+    hot = probabilities**0.5 / (probabilities**0.5).sum()
+    np.testing.assert_allclose(shares(temperature=2), hot, atol=0.015)
+    likeliest = probabilities >= np.sort(probabilities)[-3]
+    np.testing.assert_allclose(shares(top_k=3), likeliest * probabilities / probabilities[likeliest].sum(), atol=0.015)
+
+
+def test_top_p_keeps_the_fewest_that_reach_it(generator, vocabulary):
+    texts = generator.generate_batch("the", 5000, length=1, top_p=0.5, seed=1)
+    ranked = np.argsort(-generator.probabilities("the"))
+    needed = int(np.searchsorted(np.cumsum(generator.probabilities("the")[ranked]), 0.5)) + 1
+    assert {text[3] for text in texts} == {vocabulary.chars[i] for i in ranked[:needed]}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"prompt": ""}, "prompt is empty"),
+        ({"prompt": "the €"}, "'€' .* at position 4"),
+        ({"length": -1}, "length"),
+        ({"temperature": -0.1}, "temperature"),
+        ({"temperature": float("nan")}, "temperature"),
+        ({"temperature": float("inf")}, "temperature"),
+        ({"top_k": 0}, "top_k"),
+        ({"top_p": 0}, "top_p"),
+        ({"top_p": 1.1}, "top_p"),
+    ],
+)
+def test_bad_input_is_refused_before_the_first_character(generator, options, message):
+    with pytest.raises(ValueError, match=message):
+        generator.stream(**{"prompt": "the", "length": 5, **options})
+    with pytest.raises(ValueError, match=message):
+        generator.generate_batch(**{"prompt": "the", "count": 2, "length": 5, **options})
+
+
+def test_empty_batch_is_refused(generator):
+    with pytest.raises(ValueError, match="count"):
+        generator.generate_batch("the", 0)
+
+
+def test_models_that_it_cannot_serve_are_refused(model, vocabulary):
+    with pytest.raises(ValueError, match="but the vocabulary 3"):
+        charlstm.Generator(model, charlstm.Vocabulary("abc"))
+    layers = [keras.layers.Embedding(5, 4), keras.layers.LSTM(4, activation="relu", return_sequences=True), keras.layers.Dense(5)]
+    other = keras.Sequential([keras.Input((None,)), *layers])
+    with pytest.raises(ValueError, match="activations"):
+        charlstm.Generator(other, charlstm.Vocabulary("abcde"))
+
+
+def test_a_trained_model_has_learned_its_text(model, vocabulary):
+    dataset = charlstm.make_dataset(vocabulary.encode(TEXT), seq_length=30, batch_size=8, seed=1)
+    charlstm.train(model, dataset, epochs=12, learning_rate=0.03)
+    assert "goose" in charlstm.Generator(model, vocabulary).generate("the goose-girl went ", 200, temperature=0.3, seed=1)[20:]
