@@ -16,8 +16,8 @@ import keras
 import tensorflow as tf
 
 import charlstm
-from charlstm.data import SOURCES
 from charlstm.model import PRETRAINED, load_pretrained
+from charlstm.sources import SOURCES
 from charlstm.training import BOOK_RUN
 
 SEED = 1

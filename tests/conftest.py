@@ -4,12 +4,16 @@ import os
 
 import matplotlib
 import pytest
+from hypothesis import settings
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 matplotlib.use("Agg")
+# A slow machine is no failure: no test here fails for the time it takes.
+settings.register_profile("charlstm", deadline=None)
+settings.load_profile("charlstm")
 
 import charlstm  # noqa: E402
-from charlstm.data import SourceUnavailable  # noqa: E402
+from charlstm.sources import SourceUnavailable  # noqa: E402
 
 TEXT = "the goose-girl went to the well, and the goose went with her. " * 40
 

@@ -18,7 +18,7 @@ def test_target_is_the_input_moved_on_by_one():
     assert charlstm.split_input_target(np.zeros((7, 5)))[1].shape == (7, 4)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(1, 8), st.integers(1, 5), st.integers(0, 60))
 def test_every_whole_window_comes_once(seq_length, batch_size, extra):
     ids = np.arange(seq_length + 1 + extra, dtype=np.int32)

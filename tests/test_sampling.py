@@ -36,7 +36,7 @@ def test_softmax_sums_to_one_and_does_not_mind_a_shift(logits, scale_factor, shi
     np.testing.assert_allclose(charlstm.scaled_softmax(logits + shift, scale_factor), probabilities, atol=1e-6)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(1, 6), st.integers(1, 9), st.integers(0, 10**6), st.data())
 def test_generator_is_the_keras_model(embedding_dim, rnn_units, seed, data):
     vocabulary = charlstm.Vocabulary("abcde")
