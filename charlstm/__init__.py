@@ -20,8 +20,22 @@ from charlstm.sampling import Generator, scaled_softmax
 from charlstm.training import bits_per_char, train
 
 __all__ = [
-    "Corpus", "Generator", "Vocabulary", "bits_per_char", "build_model", "import_tensorflow_quietly", "load_corpus",
-    "load_model", "load_pretrained", "make_dataset", "read_card", "save_model", "scaled_softmax", "split", "split_input_target", "train",
+    "Corpus",
+    "Generator",
+    "Vocabulary",
+    "bits_per_char",
+    "build_model",
+    "import_tensorflow_quietly",
+    "load_corpus",
+    "load_model",
+    "load_pretrained",
+    "make_dataset",
+    "read_card",
+    "save_model",
+    "scaled_softmax",
+    "split",
+    "split_input_target",
+    "train",
 ]
 
 

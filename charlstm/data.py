@@ -48,8 +48,8 @@ class Vocabulary:
         if (unknown := ids < 0).any():
             position = int(unknown.argmax())
             raise ValueError(
-                f"character {text[position]!r} (U+{codes[position]:04X}) at position {position} is not one of the {len(self)} "
-                f"characters of the vocabulary: leave it out or replace it (vocabulary.chars lists those it knows)"
+                f"character {text[position]!r} (U+{codes[position]:04X}) at position {position} is not one of the "
+                f"{len(self)} characters of the vocabulary: leave it out or replace it (vocabulary.chars lists them)"
             )
         return ids
 
@@ -57,7 +57,9 @@ class Vocabulary:
         """The text that ``ids``, integers of shape ``[n]``, stand for. Raises ValueError for an id out of range."""
         ids = np.asarray(ids, dtype=np.int64)
         if ids.size and not (0 <= ids.min() and ids.max() < len(self)):
-            raise ValueError(f"ids must lie between 0 and {len(self) - 1}, but these run from {ids.min()} to {ids.max()}")
+            raise ValueError(
+                f"ids must lie between 0 and {len(self) - 1}, but these run from {ids.min()} to {ids.max()}"
+            )
         return self._codes[ids].tobytes().decode("utf-32-le", "surrogatepass")
 
     def __len__(self) -> int:
@@ -119,7 +121,9 @@ def split(ids: np.ndarray, held_out: float = 0.1) -> tuple[np.ndarray, np.ndarra
     """
     border = int(len(ids) * (1 - held_out))
     if not 0 < border < len(ids):
-        raise ValueError(f"held_out={held_out} leaves a part of the {len(ids)} characters empty: give a fraction such as 0.1")
+        raise ValueError(
+            f"held_out={held_out} leaves a part of the {len(ids)} characters empty: give a fraction such as 0.1"
+        )
     return ids[:border], ids[border:]
 
 

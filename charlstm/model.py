@@ -22,8 +22,8 @@ def build_model(
 ) -> "keras.Sequential":
     """Embedding, LSTM, Dense: from ids, int32 ``[B, T]``, to logits, float32 ``[B, T, vocab_size]`` (chapter 16).
 
-    embeddings_initializer: ``"unit_normal"``, a normal distribution of standard deviation 1, makes the model learn much
-        faster than the book's choice, Keras's default ``"uniform"`` (from -0.05 to 0.05). Any Keras initializer will do.
+    embeddings_initializer: ``"unit_normal"``, a normal distribution of standard deviation 1, makes the model learn
+        faster than the book's choice, Keras's default ``"uniform"`` (from -0.05 to 0.05); or any other of Keras.
 
     Raises ValueError if a size is below 1.
     """
@@ -50,7 +50,9 @@ def layers_of(model: "keras.Sequential") -> list["keras.layers.Layer"]:
     expected = [keras.layers.Embedding, keras.layers.LSTM, keras.layers.Dense]
     if len(model.layers) != 3 or not all(map(isinstance, model.layers, expected)):
         found = ", ".join(type(layer).__name__ for layer in model.layers)
-        raise ValueError(f"only a model of Embedding, LSTM, Dense, as build_model makes it, will do, but this one has: {found}")
+        raise ValueError(
+            f"only a model of Embedding, LSTM, Dense, as build_model makes it, will do, but this one has: {found}"
+        )
     return model.layers
 
 
@@ -72,7 +74,9 @@ def save_model(
     from safetensors.numpy import save
 
     if layers_of(model)[-1].units != len(vocabulary):
-        raise ValueError(f"the model knows {layers_of(model)[-1].units} characters, but the vocabulary {len(vocabulary)}")
+        raise ValueError(
+            f"the model knows {layers_of(model)[-1].units} characters, but the vocabulary {len(vocabulary)}"
+        )
     weights = {name: weight.astype(dtype) for name, weight in zip(WEIGHT_NAMES, model.get_weights(), strict=True)}
     metadata = {"format": FILE_FORMAT, "vocabulary": vocabulary.chars, "card": json.dumps(card or {})}
     path = Path(path)
@@ -99,7 +103,7 @@ def load_pretrained() -> tuple["keras.Sequential", Vocabulary]:
 
 
 def read_card(path: str | os.PathLike = PRETRAINED) -> dict:
-    """The model card in the file at ``path``: by default that of the model in this package. Raises like ``load_model``."""
+    """The model card in the file at ``path``, by default of the model in this package. Raises like ``load_model``."""
     return json.loads(_read_file(path)[1]["card"])
 
 
@@ -111,7 +115,7 @@ def _read_file(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict[str
     try:
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
-            weights = {name: file.get_tensor(name) for name in file.keys()}
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no dict)
     except SafetensorError as error:
         raise ValueError(f"{path} is damaged or no .safetensors file ({error}): save the model again") from error
     if metadata.get("format") != FILE_FORMAT or set(weights) != set(WEIGHT_NAMES):

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from charlstm.data import Vocabulary
 
 BLUE, ORANGE, GREY = "#1f5fa8", "#d9720b", "#8a8a8a"
-NAMES = {" ": "space", "\n": "new\nline"}
+SYMBOLS = {" ": "␣", "\n": "↵"}
+LEGEND = "(␣ space, ↵ new line)"
+LETTER = {"ha": "center", "va": "center", "fontsize": 9, "family": "DejaVu Sans Mono", "parse_math": False}
 
 
 def character_frequencies(text: str, count: int = 30) -> None:
@@ -25,8 +27,10 @@ def character_frequencies(text: str, count: int = 30) -> None:
     shares = [100 * occurrences / len(text) for _, occurrences in commonest]
     _, axes = _figure(10, 3.4)
     axes.bar(range(len(shares)), shares, color=BLUE)
-    axes.set_xticks(range(len(shares)), [NAMES.get(char, char) for char, _ in commonest], fontsize=9)
-    axes.set(title=f"The {len(shares)} commonest characters", xlabel="character", ylabel="share of the text (%)")
+    axes.set_xticks(range(len(shares)), [SYMBOLS.get(char, char) for char, _ in commonest])
+    axes.set(
+        title=f"The {len(shares)} commonest characters", xlabel=f"character {LEGEND}", ylabel="share of the text (%)"
+    )
     plt.show()
 
 
@@ -47,8 +51,7 @@ def windows(text: str, seq_length: int, count: int = 3) -> None:
         rows = [2.3] + [1.2] * (inside and offset < seq_length) + [0.1] * (inside and offset > 0)
         for row in rows:
             box = {"boxstyle": "square,pad=0.25", "facecolor": "white", "edgecolor": color, "linewidth": 1.4}
-            symbol = {" ": "␣", "\n": "↵"}.get(char, char)
-            axes.text(place, row, symbol, ha="center", va="center", fontsize=9, family="DejaVu Sans Mono", bbox=box)
+            axes.text(place, row, SYMBOLS.get(char, char), bbox=box, **LETTER)
     for window in range(count):
         middle = window * chunk_size + (chunk_size - 1) / 2
         axes.text(middle, -0.65, f"window {window + 1}", ha="center", fontsize=9)
@@ -63,11 +66,13 @@ def loss_curves(history: dict[str, Sequence[float]], title: str = "Loss after ea
     if "held_out_bits" in history:
         curves.append(("held out", np.array(history["held_out_bits"]) * math.log(2), ORANGE, "s--"))
     for label, losses, color, style in curves:
-        epochs = range(1, len(losses) + 1)
+        epochs = np.arange(1, len(losses) + 1)
         axes.plot(epochs, losses, style, color=color, markersize=4)
-        axes.annotate(f"{label} {losses[-1]:.2f}", (epochs[-1], losses[-1]), xytext=(6, 4), textcoords="offset points")
-    axes.margins(x=0.16)
-    axes.xaxis.get_major_locator().set_params(integer=True)
+        offset = (7, 3 if losses[-1] == max(curve[1][-1] for curve in curves) else -11)  # no label on another
+        axes.annotate(f"{label} {losses[-1]:.2f}", (epochs[-1], losses[-1]), xytext=offset, textcoords="offset points")
+    axes.margins(y=0.12)
+    axes.set_xlim(1 - 0.06 * len(epochs), 1.35 * len(epochs))  # room for the labels
+    axes.set_xticks(epochs[:: math.ceil(len(epochs) / 10)])
     axes.grid(alpha=0.3)
     axes.set(title=title, xlabel="epoch", ylabel="nats per character")
     bits = axes.secondary_yaxis("right", functions=(lambda nats: nats / math.log(2), lambda bits: bits * math.log(2)))
@@ -81,8 +86,8 @@ def next_characters(probabilities: np.ndarray, vocabulary: "Vocabulary", prompt:
     _, axes = _figure(8, 3)
     bars = axes.bar(range(count), 100 * probabilities[likeliest], color=BLUE)
     axes.bar_label(bars, fmt="%.1f", fontsize=8)
-    axes.set_xticks(range(count), [NAMES.get(vocabulary.chars[i], vocabulary.chars[i]) for i in likeliest])
-    axes.set(title=f"What comes after {prompt!r}?", xlabel="next character", ylabel="probability (%)")
+    axes.set_xticks(range(count), [SYMBOLS.get(vocabulary.chars[i], vocabulary.chars[i]) for i in likeliest])
+    axes.set(title=f"What comes after {prompt!r}?", xlabel=f"next character {LEGEND}", ylabel="probability (%)")
     axes.margins(y=0.12)
     plt.show()
 
@@ -92,7 +97,9 @@ def entropy_curve(temperatures: Sequence[float], entropies: Sequence[float], voc
     _, axes = _figure(7, 3.4)
     axes.plot(temperatures, entropies, "o-", color=BLUE, markersize=4)
     axes.axhline(math.log2(vocab_size), color=GREY, linestyle="--")
-    axes.text(temperatures[0], math.log2(vocab_size) - 0.12, f"pure guessing among {vocab_size}", va="top", color="#555555")
+    axes.text(
+        temperatures[0], math.log2(vocab_size) - 0.12, f"pure guessing among {vocab_size}", va="top", color="#555555"
+    )
     axes.set_xscale("log", base=2)
     axes.set_xticks(temperatures, [f"{t:g}" for t in temperatures])
     axes.grid(alpha=0.3)
@@ -106,25 +113,27 @@ def states(text: str, values: np.ndarray) -> None:
     values: from -1 to 1, of shape ``[len(text), units]``.
     """
     _, axes = _figure(10, 3.4)
-    squares = axes.imshow(values.T, cmap="RdBu", vmin=-1, vmax=1, aspect="auto", interpolation="nearest")
-    axes.set_xticks(range(len(text)), [{" ": "␣", "\n": "↵"}.get(char, char) for char in text], fontsize=9)
-    axes.set(title=f"The hidden state of {values.shape[1]} units, character by character", xlabel="character read", ylabel="unit")
+    squares = axes.imshow(values.T, cmap="Blues", vmin=-1, vmax=1, aspect="auto", interpolation="nearest")
+    axes.set_xticks(range(len(text)), [SYMBOLS.get(char, char) for char in text], fontsize=9)
+    axes.set(
+        title=f"The hidden state of {values.shape[1]} units, character by character",
+        xlabel="character read",
+        ylabel="unit",
+    )
     plt.colorbar(squares, label="value", ticks=[-1, 0, 1])
     plt.show()
 
 
 def surprise(text: str, bits: np.ndarray, width: int = 72) -> None:
-    """``text`` in rows of ``width``, each character on a ground as dark as it was surprising; ``bits``: ``[len(text)]``."""
+    """``text`` in rows of ``width``, each character on a ground as dark as it surprised; ``bits``: ``[len(text)]``."""
     rows = math.ceil(len(text) / width)
     grid = np.full(rows * width, np.nan)
     grid[: len(text)] = bits
     _, axes = _figure(10, 0.3 * rows + 1.2)
     squares = axes.imshow(grid.reshape(rows, width), cmap="Blues", vmin=0, vmax=8, aspect="auto")
-    for place, char in enumerate(text):
-        axes.text(
-            place % width, place // width, {"\n": "↵"}.get(char, char), color="white" if bits[place] > 4.5 else "black",
-            ha="center", va="center", fontsize=9, family="DejaVu Sans Mono", parse_math=False,
-        )  # fmt: skip
+    for place, (char, value) in enumerate(zip(text, bits, strict=True)):
+        symbol, color = char.replace("\n", "↵"), "white" if value > 4.5 else "black"
+        axes.text(place % width, place // width, symbol, color=color, **LETTER)
     axes.set(title="How much each character surprised the model", xticks=[], yticks=[])
     plt.colorbar(squares, label="surprise (bits)", orientation="horizontal", shrink=0.4, aspect=40)
     plt.show()

@@ -34,7 +34,7 @@ class Generator:
     """
 
     def __init__(self, model: "keras.Sequential", vocabulary: Vocabulary):
-        embedding, lstm, dense = layers_of(model)
+        _, lstm, dense = layers_of(model)
         if (lstm.activation.__name__, lstm.recurrent_activation.__name__) != ("tanh", "sigmoid"):
             raise ValueError(f"the layer {lstm.name!r} must have Keras's own activations, tanh and sigmoid")
         if dense.units != len(vocabulary):
@@ -97,7 +97,7 @@ class Generator:
         top_p: float | None = None,
         seed: int | None = None,
     ) -> list[str]:
-        """``count`` texts that go on from the same prompt, written side by side; options and errors as in ``stream``."""
+        """``count`` texts that go on from one prompt, written side by side; options and errors as in ``stream``."""
         _check(length, temperature, top_k, top_p)
         if count < 1:
             raise ValueError(f"count must be at least 1, but is {count}")

@@ -10,7 +10,7 @@ TEXTS = Path(__file__).parent / "texts"
 
 @dataclass(frozen=True)
 class Source:
-    """A text known by name: its file, the address of exactly these bytes, and the markers between which the tales stand."""
+    """A text known by name: its file, the address of these very bytes, the markers between which the text stands."""
 
     title: str
     file_name: str
@@ -67,5 +67,7 @@ def slice_between(text: str, start: str, end: str) -> str:
     body, found_end, _ = rest.partition(end)
     if not (found_start and found_end):
         missing = end if found_start else start
-        raise ValueError(f"the marker {missing!r} is missing, or stands in the wrong order: is this the right file, and whole?")
+        raise ValueError(
+            f"the marker {missing!r} is missing, or stands in the wrong order: is this the right file, and whole?"
+        )
     return start + body

@@ -41,8 +41,9 @@ def train(
         history["loss"].append(float(logs["loss"]))
         line = f"epoch {epoch + 1} of {epochs}: training loss {logs['loss']:.4f} nats"
         if held_out_ids is not None:
-            history.setdefault("held_out_bits", []).append(bits_per_char(model, held_out_ids))
-            line += f" ({logs['loss'] / math.log(2):.3f} bits), held out {history['held_out_bits'][-1]:.3f} bits per character"
+            bits = bits_per_char(model, held_out_ids)
+            history.setdefault("held_out_bits", []).append(bits)
+            line += f" ({logs['loss'] / math.log(2):.3f} bits), held out {bits:.3f} bits per character"
         print(line, flush=True)
 
     model.compile(

@@ -27,7 +27,11 @@ def circumstances() -> dict:
     """When and on what this runs."""
     device = "one GPU" if tf.config.list_physical_devices("GPU") else f"{os.cpu_count()} CPU cores"
     versions = f"Python {platform.python_version()}, TensorFlow {tf.__version__}, Keras {keras.__version__}"
-    return {"date": datetime.date.today().isoformat(), "machine": f"{platform.system()} {platform.machine()}, {device}", "versions": versions}
+    return {
+        "date": datetime.date.today().isoformat(),
+        "machine": f"{platform.system()} {platform.machine()}, {device}",
+        "versions": versions,
+    }
 
 
 def read_grimm():
@@ -43,7 +47,9 @@ def record_book() -> None:
         keras.utils.set_random_seed(SEED)
         model = charlstm.build_model(len(vocabulary), embeddings_initializer="uniform")
         start = time.perf_counter()
-        runs[name] = charlstm.train(model, charlstm.make_dataset(train_ids, seed=SEED), epochs=20, held_out_ids=held_out_ids)
+        runs[name] = charlstm.train(
+            model, charlstm.make_dataset(train_ids, seed=SEED), epochs=20, held_out_ids=held_out_ids
+        )
         runs[name]["minutes"] = round((time.perf_counter() - start) / 60, 1)
     BOOK_RUN.write_text(json.dumps({**circumstances(), **runs}, indent=1) + "\n", encoding="utf-8", newline="\n")
 

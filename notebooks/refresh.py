@@ -60,7 +60,11 @@ def write_head(notebook: nbformat.NotebookNode, path: Path) -> None:
 def execute(notebook: nbformat.NotebookNode) -> None:
     """Run all cells in a fresh kernel, and refuse what a reader should not see."""
     client = NotebookClient(
-        notebook, kernel_name="python3", timeout=1800, record_timing=False, coalesce_streams=True,
+        notebook,
+        kernel_name="python3",
+        timeout=1800,
+        record_timing=False,
+        coalesce_streams=True,
         resources={"metadata": {"path": str(NOTEBOOKS)}},
     )
     client.execute()

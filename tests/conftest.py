@@ -12,15 +12,18 @@ matplotlib.use("Agg")
 settings.register_profile("charlstm", deadline=None)
 settings.load_profile("charlstm")
 
-import charlstm  # noqa: E402
-from charlstm.sources import SourceUnavailable  # noqa: E402
-
-TEXT = "the goose-girl went to the well, and the goose went with her. " * 40
+import charlstm
+from charlstm.sources import SourceUnavailable
 
 
 @pytest.fixture(scope="session")
-def vocabulary():
-    return charlstm.Vocabulary.from_text(TEXT)
+def text():
+    return "the goose-girl went to the well, and the goose went with her. " * 40
+
+
+@pytest.fixture(scope="session")
+def vocabulary(text):
+    return charlstm.Vocabulary.from_text(text)
 
 
 @pytest.fixture

@@ -79,4 +79,6 @@ def test_bad_files_are_refused(tmp_path, model, vocabulary):
 def test_pretrained_model_is_as_good_as_its_card_says(grimm):
     model, vocabulary = charlstm.load_pretrained()
     _, held_out_ids = charlstm.split(vocabulary.encode(grimm.text))
-    assert charlstm.bits_per_char(model, held_out_ids) == pytest.approx(charlstm.read_card()["held_out_bits_per_char"], abs=0.002)
+    assert charlstm.bits_per_char(model, held_out_ids) == pytest.approx(
+        charlstm.read_card()["held_out_bits_per_char"], abs=0.002
+    )

@@ -29,7 +29,14 @@ def code_cells(notebook):
 
 
 def test_all_notebooks_are_there():
-    assert [path.stem for path in NOTEBOOKS] == ["00_quickstart", "01_data", "02_pipeline", "03_model", "04_training", "05_sampling"]
+    assert [path.stem for path in NOTEBOOKS] == [
+        "00_quickstart",
+        "01_data",
+        "02_pipeline",
+        "03_model",
+        "04_training",
+        "05_sampling",
+    ]
 
 
 def test_executed_in_order(code_cells):
@@ -78,7 +85,9 @@ def test_figures_of_grimm_are_compared(code_cells):
 
 
 def test_links(path, notebook):
-    targets = re.findall(r"\]\(([^)\s]+)\)", "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown"))
+    targets = re.findall(
+        r"\]\(([^)\s]+)\)", "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+    )
     assert targets
     for target in targets:
         if not target.startswith("https://"):

@@ -17,7 +17,9 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 def test_import_is_light():
     code = "import charlstm, sys; print([m for m in ('tensorflow', 'keras', 'matplotlib') if m in sys.modules])"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+    assert (
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+    )
 
 
 def test_modules_are_thin():
@@ -31,7 +33,9 @@ def test_imports_run_one_way():
         used = re.findall(r"^from charlstm\.(\w+) import", path.read_text(encoding="utf-8"), re.MULTILINE)
         if path.stem in order:
             assert all(order.index(name) < order.index(path.stem) for name in used), path.name
-    assert "from charlstm" not in (ROOT / "charlstm" / "plots.py").read_text(encoding="utf-8").replace("    from charlstm", "")
+    assert "from charlstm" not in (ROOT / "charlstm" / "plots.py").read_text(encoding="utf-8").replace(
+        "    from charlstm", ""
+    )
 
 
 def test_environment_takes_its_versions_from_pyproject():

@@ -9,7 +9,11 @@ import charlstm
 
 
 def rows(dataset):
-    return [(tuple(x), tuple(y)) for inputs, targets in dataset for x, y in zip(inputs.numpy(), targets.numpy(), strict=True)]
+    return [
+        (tuple(x), tuple(y))
+        for inputs, targets in dataset
+        for x, y in zip(inputs.numpy(), targets.numpy(), strict=True)
+    ]
 
 
 def test_target_is_the_input_moved_on_by_one():

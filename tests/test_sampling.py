@@ -3,7 +3,6 @@
 import keras
 import numpy as np
 import pytest
-from conftest import TEXT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -62,7 +61,9 @@ def test_same_seed_same_text(generator):
 
 
 def test_stream_gives_what_generate_gives(generator):
-    assert "the" + "".join(generator.stream("the", 50, top_k=5, seed=1)) == generator.generate("the", 50, top_k=5, seed=1)
+    assert "the" + "".join(generator.stream("the", 50, top_k=5, seed=1)) == generator.generate(
+        "the", 50, top_k=5, seed=1
+    )
 
 
 def test_temperature_zero_takes_the_likeliest(generator, vocabulary):
@@ -122,13 +123,20 @@ def test_empty_batch_is_refused(generator):
 def test_models_that_it_cannot_serve_are_refused(model, vocabulary):
     with pytest.raises(ValueError, match="but the vocabulary 3"):
         charlstm.Generator(model, charlstm.Vocabulary("abc"))
-    layers = [keras.layers.Embedding(5, 4), keras.layers.LSTM(4, activation="relu", return_sequences=True), keras.layers.Dense(5)]
+    layers = [
+        keras.layers.Embedding(5, 4),
+        keras.layers.LSTM(4, activation="relu", return_sequences=True),
+        keras.layers.Dense(5),
+    ]
     other = keras.Sequential([keras.Input((None,)), *layers])
     with pytest.raises(ValueError, match="activations"):
         charlstm.Generator(other, charlstm.Vocabulary("abcde"))
 
 
-def test_a_trained_model_has_learned_its_text(model, vocabulary):
-    dataset = charlstm.make_dataset(vocabulary.encode(TEXT), seq_length=30, batch_size=8, seed=1)
+def test_a_trained_model_has_learned_its_text(model, vocabulary, text):
+    dataset = charlstm.make_dataset(vocabulary.encode(text), seq_length=30, batch_size=8, seed=1)
     charlstm.train(model, dataset, epochs=12, learning_rate=0.03)
-    assert "goose" in charlstm.Generator(model, vocabulary).generate("the goose-girl went ", 200, temperature=0.3, seed=1)[20:]
+    assert (
+        "goose"
+        in charlstm.Generator(model, vocabulary).generate("the goose-girl went ", 200, temperature=0.3, seed=1)[20:]
+    )

@@ -5,15 +5,14 @@ import math
 import keras
 import numpy as np
 import pytest
-from conftest import TEXT
 
 import charlstm
 from charlstm.training import read_book_run
 
 
 @pytest.fixture
-def ids(vocabulary):
-    return vocabulary.encode(TEXT)
+def ids(vocabulary, text):
+    return vocabulary.encode(text)
 
 
 def full_pass_bits(model, ids):
@@ -23,7 +22,9 @@ def full_pass_bits(model, ids):
 
 @pytest.mark.parametrize("seq_length", [1, 7, 199, 1000])
 def test_bits_carry_the_state_through_the_whole_text(model, ids, seq_length):
-    assert charlstm.bits_per_char(model, ids[:200], seq_length) == pytest.approx(full_pass_bits(model, ids[:200]), rel=1e-5)
+    assert charlstm.bits_per_char(model, ids[:200], seq_length) == pytest.approx(
+        full_pass_bits(model, ids[:200]), rel=1e-5
+    )
 
 
 def test_bits_leave_the_model_as_it_was(model, ids):
