@@ -23,7 +23,8 @@ def make_dataset(
     """Batches of (input, target), each int32 of shape ``[batch_size, seq_length]``; the last batch may be smaller.
 
     ids: integers of shape ``[n]``. They are cut into windows of ``seq_length + 1``; a shorter rest is dropped.
-    shuffle: draw the windows in a new order each epoch; ``seed`` makes these orders repeatable.
+    shuffle: draw the windows in a new order each epoch. ``seed`` makes these orders repeatable, together with
+        TensorFlow's global seed, if one is set (``keras.utils.set_random_seed``).
 
     Raises ValueError if ``ids`` holds less than one window, or a length is below 1.
     """

@@ -35,31 +35,31 @@ def character_frequencies(text: str, count: int = 30) -> None:
 
 
 def windows(text: str, seq_length: int, count: int = 3) -> None:
-    """How the first windows lie on ``text``: each as its row of inputs above its row of targets, one place on."""
+    """How the first windows lie on ``text``: below each input stands its target, the character that comes next."""
     chunk_size = seq_length + 1
-    shown = count * chunk_size + 3
-    _, axes = _figure(10, 2.6)
-    axes.set_xlim(-4.5, shown + 0.5)
-    axes.set_ylim(-0.8, 3.2)
+    shown = count * (chunk_size + 1) + 3
+    _, axes = _figure(10, 2.7)
+    axes.set(xlim=(-4.5, shown), ylim=(-1.3, 2.9))
     axes.axis("off")
-    for row, label in ((2.3, "text"), (1.2, "input"), (0.1, "target")):
-        axes.text(-0.7, row, label, ha="right", va="center", fontsize=10, weight="bold")
-    for place, char in enumerate(text[:shown]):
-        window, offset = divmod(place, chunk_size)
+    for row, label in ((2.3, "text"), (1.2, "input"), (0.3, "target")):
+        axes.text(-0.9, row, label, ha="right", va="center", fontsize=10, weight="bold")
+    for position, char in enumerate(text[: count * chunk_size + 3]):
+        window, offset = divmod(position, chunk_size)
+        place = position + window  # an empty place between windows
         inside = window < count
-        color = (BLUE, ORANGE)[window % 2] if inside else GREY
-        rows = [2.3] + [1.2] * (inside and offset < seq_length) + [0.1] * (inside and offset > 0)
-        for row in rows:
-            box = {"boxstyle": "square,pad=0.25", "facecolor": "white", "edgecolor": color, "linewidth": 1.4}
-            axes.text(place, row, SYMBOLS.get(char, char), bbox=box, **LETTER)
+        places = [(place, 2.3)] + [(place, 1.2)] * (inside and offset < seq_length)
+        places += [(place - 1, 0.3)] * (inside and offset > 0)
+        for x, y in places:
+            box = {"boxstyle": "square,pad=0.25", "facecolor": "white", "edgecolor": BLUE if inside else GREY}
+            axes.text(x, y, SYMBOLS.get(char, char), bbox=box, **LETTER)
     for window in range(count):
-        middle = window * chunk_size + (chunk_size - 1) / 2
-        axes.text(middle, -0.65, f"window {window + 1}", ha="center", fontsize=9)
-    axes.set_title(f"Windows of {chunk_size} characters: inputs and targets of {seq_length}")
+        axes.text(window * (chunk_size + 1) + seq_length / 2, -0.5, f"window {window + 1}", ha="center", fontsize=9)
+    axes.text(shown / 2, -1.2, f"{LEGEND}; grey: the text goes on", ha="center", fontsize=9)
+    axes.set_title(f"Windows of {chunk_size} characters: {seq_length} inputs and their {seq_length} targets")
     plt.show()
 
 
-def loss_curves(history: dict[str, Sequence[float]], title: str = "Loss after each epoch") -> None:
+def loss_curves(history: dict[str, Sequence[float]], title: str = "Loss in each epoch") -> None:
     """Training loss and, if there, held-out loss against epochs: nats per character on the left, bits on the right."""
     _, axes = _figure(7, 3.6)
     curves = [("training", history["loss"], BLUE, "o-")]
@@ -69,9 +69,10 @@ def loss_curves(history: dict[str, Sequence[float]], title: str = "Loss after ea
         epochs = np.arange(1, len(losses) + 1)
         axes.plot(epochs, losses, style, color=color, markersize=4)
         offset = (7, 3 if losses[-1] == max(curve[1][-1] for curve in curves) else -11)  # no label on another
-        axes.annotate(f"{label} {losses[-1]:.2f}", (epochs[-1], losses[-1]), xytext=offset, textcoords="offset points")
+        value = f"{losses[-1]:.2f} nats" if label == "training" else f"{losses[-1] / math.log(2):.2f} bits"
+        axes.annotate(f"{label} {value}", (epochs[-1], losses[-1]), xytext=offset, textcoords="offset points")
     axes.margins(y=0.12)
-    axes.set_xlim(1 - 0.06 * len(epochs), 1.35 * len(epochs))  # room for the labels
+    axes.set_xlim(1 - 0.06 * len(epochs), 1.42 * len(epochs))  # room for the labels
     axes.set_xticks(epochs[:: math.ceil(len(epochs) / 10)])
     axes.grid(alpha=0.3)
     axes.set(title=title, xlabel="epoch", ylabel="nats per character")
@@ -132,10 +133,10 @@ def surprise(text: str, bits: np.ndarray, width: int = 72) -> None:
     _, axes = _figure(10, 0.3 * rows + 1.2)
     squares = axes.imshow(grid.reshape(rows, width), cmap="Blues", vmin=0, vmax=8, aspect="auto")
     for place, (char, value) in enumerate(zip(text, bits, strict=True)):
-        symbol, color = char.replace("\n", "↵"), "white" if value > 4.5 else "black"
+        symbol, color = char.replace("\n", "↵"), "white" if value > 5.7 else "black"
         axes.text(place % width, place // width, symbol, color=color, **LETTER)
     axes.set(title="How much each character surprised the model", xticks=[], yticks=[])
-    plt.colorbar(squares, label="surprise (bits)", orientation="horizontal", shrink=0.4, aspect=40)
+    plt.colorbar(squares, label="surprise (bits)", extend="max", orientation="horizontal", shrink=0.4, aspect=40)
     plt.show()
 
 

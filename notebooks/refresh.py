@@ -99,6 +99,7 @@ def refresh_readme() -> None:
     readme = ROOT / "README.md"
     text = readme.read_text(encoding="utf-8")
     text = re.sub(r"https://colab\.research\.google\.com/github/[^)]*/", COLAB, text)
+    text = re.sub(r"git clone https://[^`]*", f"git clone {REPOSITORY}", text)
     readme.write_text(text, encoding="utf-8", newline="\n")
 
 

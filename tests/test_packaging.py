@@ -50,7 +50,7 @@ def test_repository_address_is_the_same_everywhere():
     texts |= {path.name: path.read_text(encoding="utf-8") for path in (ROOT / "notebooks").glob("*.ipynb")}
     for file, text in texts.items():
         assert set(re.findall(r"colab\.research\.google\.com/github/([^/]+/[^/]+)/", text)) == {name}, file
-        assert set(re.findall(r"git\+https://github\.com/([^\s\"\\]+)", text)) <= {name}, file
+        assert set(re.findall(r"(?:git\+|clone )https://github\.com/([^\s\"\\`]+)", text)) == {name}, file
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "notebooks").glob("[0-9]*.ipynb")), ids=lambda path: path.stem)
