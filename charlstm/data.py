@@ -1,14 +1,16 @@
 """From a text file to an array of integers, one for each character. Built by hand in notebook 01_data."""
 
 import difflib
+import json
 import os
+from collections import Counter
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
-from charlstm.sources import SOURCES, SourceUnavailable, find_file, slice_between
+from charlstm.sources import SOURCES, SourceUnavailable, find_file, read_text, slice_between
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,20 @@ class Vocabulary:
         if not text:
             raise ValueError("an empty text has no characters: give a text to make the vocabulary from")
         return cls("".join(sorted(set(text))))
+
+    @classmethod
+    def from_json(cls, text: str) -> "Vocabulary":
+        """The vocabulary that ``to_json`` wrote. Raises ValueError for anything else."""
+        chars = json.loads(text)
+        if not isinstance(chars, str) or not chars or list(chars) != sorted(set(chars)):
+            raise ValueError(
+                "this is not the JSON of a vocabulary: expected one string of sorted, different characters"
+            )
+        return cls(chars)
+
+    def to_json(self) -> str:
+        """The vocabulary as a JSON string, in ASCII."""
+        return json.dumps(self.chars)
 
     @cached_property
     def _codes(self) -> np.ndarray:
@@ -84,6 +100,25 @@ class Corpus:
     def vocabulary(self) -> Vocabulary:
         return Vocabulary.from_text(self.text)
 
+    def describe(self, seq_length: int = 50, batch_size: int = 64) -> str:
+        """What to know before training, to print: sizes, the rarest characters, and warnings if there is cause."""
+        counts = sorted(Counter(self.text).items(), key=lambda item: item[1])
+        rare = sum(count < 10 for _, count in counts)
+        sequences = len(self) // (seq_length + 1)
+        lines = [
+            f"{self.name}: {len(self):,} characters, {len(counts):,} unique",
+            "rarest: " + ", ".join(f"{char!r} {count:,}" for char, count in counts[:8]),
+            f"{sequences:,} sequences of {seq_length}, {-(-sequences // batch_size):,} batches of {batch_size} an epoch",
+        ]
+        if len(self) < 20_000:
+            lines.append("Warning: too short to learn from. Take 20,000 characters at least, better 100,000.")
+        if rare > len(counts) / 2:
+            lines.append(
+                f"Warning: {rare:,} of the {len(counts):,} unique characters occur less than 10 times, too rarely to be "
+                f"learned. Take more text, or replace them."
+            )
+        return "\n".join(lines)
+
     def __len__(self) -> int:
         return len(self.text)
 
@@ -105,8 +140,12 @@ def load_corpus(source: str | os.PathLike | None = None, encoding: str = "utf-8-
         return _load_default()
     if source in SOURCES:
         return _load_known(source)
+    if Path(source).is_dir():
+        raise IsADirectoryError(f"{source} is a folder: give the path of one text file in it")
     if Path(source).is_file():
-        return _load_own(Path(source), encoding)
+        corpus = Corpus(Path(source).stem, read_text(Path(source), encoding), str(source))
+        print(corpus.describe())
+        return corpus
     if Path(source).suffix or len(Path(source).parts) > 1:
         raise FileNotFoundError(f"there is no file {source}: check the folder and the spelling")
     close = difflib.get_close_matches(str(source), SOURCES, n=1)
@@ -134,7 +173,7 @@ def _code_points(text: str) -> np.ndarray:
 
 def _load_default() -> Corpus:
     try:
-        corpus = _load_known("grimm")
+        corpus = _load_known("grimm", seconds=6)
         print(f"Using {corpus.origin}.")
     except SourceUnavailable as error:
         corpus = _load_known("tales")
@@ -142,20 +181,7 @@ def _load_default() -> Corpus:
     return corpus
 
 
-def _load_known(name: str) -> Corpus:
+def _load_known(name: str, seconds: float = 600) -> Corpus:
     source = SOURCES[name]
-    text = find_file(name).read_text(encoding="utf-8")  # in text mode every line end becomes "\n"
+    text = find_file(name, seconds).read_text(encoding="utf-8")  # in text mode every line end becomes "\n"
     return Corpus(name, slice_between(text, source.start, source.end), source.title)
-
-
-def _load_own(path: Path, encoding: str) -> Corpus:
-    try:
-        text = path.read_text(encoding=encoding)
-    except (UnicodeDecodeError, LookupError) as error:
-        raise ValueError(
-            f"{path} can't be read as {encoding} ({error}): save it as UTF-8, or give its encoding, "
-            f"such as load_corpus({str(path)!r}, encoding='cp1252')"
-        ) from error
-    if not text.strip():
-        raise ValueError(f"{path} holds no text: give a file with a text to learn from")
-    return Corpus(path.stem, text, str(path))

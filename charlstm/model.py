@@ -78,7 +78,7 @@ def save_model(
             f"the model knows {layers_of(model)[-1].units} characters, but the vocabulary {len(vocabulary)}"
         )
     weights = {name: weight.astype(dtype) for name, weight in zip(WEIGHT_NAMES, model.get_weights(), strict=True)}
-    metadata = {"format": FILE_FORMAT, "vocabulary": vocabulary.chars, "card": json.dumps(card or {})}
+    metadata = {"format": FILE_FORMAT, "vocabulary": vocabulary.to_json(), "card": json.dumps(card or {})}
     path = Path(path)
     partial = path.with_name(path.name + ".partial")
     partial.write_bytes(save(weights, metadata))
@@ -94,7 +94,7 @@ def load_model(path: str | os.PathLike) -> tuple["keras.Sequential", Vocabulary]
     vocab_size, embedding_dim = weights["embeddings"].shape
     model = build_model(vocab_size, embedding_dim, rnn_units=len(weights["lstm_recurrent_kernel"]))
     model.set_weights([weights[name].astype(np.float32) for name in WEIGHT_NAMES])
-    return model, Vocabulary(metadata["vocabulary"])
+    return model, Vocabulary.from_json(metadata["vocabulary"])
 
 
 def load_pretrained() -> tuple["keras.Sequential", Vocabulary]:

@@ -1,5 +1,7 @@
 """From an array of ids to batches of inputs and targets. Built by hand in notebook 02_pipeline."""
 
+import itertools
+import mmap
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,9 +24,10 @@ def make_dataset(
 ) -> "tf.data.Dataset":
     """Batches of (input, target), each int32 of shape ``[batch_size, seq_length]``; the last batch may be smaller.
 
-    ids: integers of shape ``[n]``. They are cut into windows of ``seq_length + 1``; a shorter rest is dropped.
-    shuffle: draw the windows in a new order each epoch. ``seed`` makes these orders repeatable, together with
-        TensorFlow's global seed, if one is set (``keras.utils.set_random_seed``).
+    ids: integers of shape ``[n]``, in memory or in a file (``numpy.memmap``); only a batch at a time is copied. They
+        are cut into windows of ``seq_length + 1``; a shorter rest is dropped.
+    shuffle: take the windows in a new order, any of all orders, each time the dataset is gone through. The order
+        depends on ``seed`` and on how often that has been; without a seed it differs in every run.
 
     Raises ValueError if ``ids`` holds less than one window, or a length is below 1.
     """
@@ -39,8 +42,27 @@ def make_dataset(
             f"a text of {len(ids)} characters holds no window of seq_length + 1 = {chunk_size}: "
             f"use a longer text or a smaller seq_length"
         )
-    windows = np.asarray(ids[: n_windows * chunk_size], dtype=np.int32).reshape(n_windows, chunk_size)
-    dataset = tf.data.Dataset.from_tensor_slices(windows)
-    if shuffle:
-        dataset = dataset.shuffle(n_windows, seed=seed)
-    return dataset.batch(batch_size).map(split_input_target).prefetch(tf.data.AUTOTUNE)
+    windows = ids[: n_windows * chunk_size].reshape(n_windows, chunk_size)  # another view of the same numbers
+    entropy = np.random.SeedSequence(seed).entropy  # the seed, or a random one if there is none
+    epochs = itertools.count()
+
+    def batches():
+        order = np.arange(n_windows)
+        if shuffle:
+            np.random.default_rng([entropy, next(epochs)]).shuffle(order)
+        for start in range(0, n_windows, batch_size):
+            batch = windows[order[start : start + batch_size]].astype(np.int32)
+            _hand_back(ids)
+            yield split_input_target(batch)
+
+    signature = tf.TensorSpec((None, seq_length), tf.int32)
+    dataset = tf.data.Dataset.from_generator(batches, output_signature=(signature, signature))
+    n_batches = -(-n_windows // batch_size)
+    return dataset.apply(tf.data.experimental.assert_cardinality(n_batches)).prefetch(tf.data.AUTOTUNE)
+
+
+def _hand_back(ids: np.ndarray) -> None:
+    # Pages of a memory-mapped file count as this process's memory once they are touched; so give them back, where the
+    # system can (not Windows), but not from a private copy ("c"), whose changes are nowhere else.
+    if isinstance(ids, np.memmap) and ids.mode != "c" and hasattr(mmap, "MADV_DONTNEED"):
+        ids._mmap.madvise(mmap.MADV_DONTNEED)

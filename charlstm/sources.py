@@ -1,23 +1,32 @@
-"""The texts that ``load_corpus`` knows by name, and how their files get here. Used in notebook 01_data."""
+"""Where texts come from: the files of the texts known by name, and how a file becomes text. Used in 01_data."""
 
+import hashlib
 import os
+import tempfile
+import time
 import tomllib
+import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
+from string import whitespace
+from urllib.parse import urlsplit
+
+import platformdirs
 
 TEXTS = Path(__file__).parent / "texts"
+ENCODINGS = ["cp1252", "cp949", "cp1251", "shift_jis", "gb18030", "big5", "utf_16"]  # that a wrong guess may be among
 
 
 @dataclass(frozen=True)
 class Source:
-    """A text known by name: its file, the address of these very bytes, the markers between which the text stands."""
+    """A text known by name: its file, the addresses of these very bytes, the markers between which the text stands."""
 
     title: str
     file_name: str
     start: str
     end: str
-    sha256: str | None = None  # None, like url: the file comes with this package
-    url: str | None = None
+    sha256: str = ""  # empty, like urls: the file comes with this package
+    urls: tuple[str, ...] = ()
 
 
 _tables = tomllib.loads((TEXTS / "sources.toml").read_text(encoding="utf-8"))
@@ -28,34 +37,40 @@ class SourceUnavailable(OSError):
     """A known text was found neither on this machine nor on the network."""
 
 
-def find_file(name: str) -> Path:
-    """The file of the known text ``name`` (a key of ``SOURCES``), its SHA-256 checked.
+def find_file(name: str, seconds: float = 600) -> Path:
+    """The file of the known text ``name`` (a key of ``SOURCES``), its SHA-256 checked wherever it comes from.
 
     Looked for in the folder that the environment variable CHARLSTM_DATA names, then in the user's cache, then at the
-    source's address, from where it goes into the cache. Raises SourceUnavailable with what was tried and what to do.
+    source's addresses, for ``seconds`` at most; from there it goes into the cache, or for this time only into a
+    temporary folder, saying so, if the cache can't be written. Raises SourceUnavailable with what was tried and
+    what to do.
     """
-    import pooch
-
     source = SOURCES[name]
-    if source.url is None:
+    if not source.urls:
         return TEXTS / source.file_name
+    cache = Path(platformdirs.user_cache_dir("charlstm"))
     tried = []
-    if folder := os.environ.get("CHARLSTM_DATA"):
+    for folder in filter(None, (os.environ.get("CHARLSTM_DATA"), cache)):
         path = Path(folder) / source.file_name
-        if path.is_file() and pooch.file_hash(path) == source.sha256:
-            return path
-        tried.append(f"{path} " + ("has the wrong SHA-256" if path.is_file() else "does not exist"))
-    cache = Path(pooch.os_cache("charlstm"))
-    pooch.get_logger().setLevel("WARNING")  # its note of the address and the path does not belong in a notebook
-    download = pooch.HTTPDownloader(progressbar=True, timeout=5)
-    try:
-        return Path(pooch.retrieve(source.url, f"sha256:{source.sha256}", source.file_name, cache, downloader=download))
-    except (OSError, ValueError) as error:  # no network, no place in the cache, or other bytes than these
-        tried.append(f"the download failed ({type(error).__name__})")
-        raise SourceUnavailable(
-            f"{source.title} could not be had ({'; '.join(tried)}): save {source.url} as {source.file_name} "
-            f"in {cache}, or in a folder that CHARLSTM_DATA names"
-        ) from None
+        if path.is_file():
+            if _is_right(path, source):
+                return path
+            tried.append(f"{path} is another file (wrong SHA-256)")
+        else:
+            tried.append(f"{path} does not exist")
+    deadline = time.monotonic() + seconds
+    for url in source.urls:
+        try:
+            return _download(url, source, cache, deadline)
+        except (OSError, ValueError) as error:
+            if _is_right(cache / source.file_name, source):  # another process has brought it meanwhile
+                return cache / source.file_name
+            reason = "sent another file (wrong SHA-256)" if isinstance(error, ValueError) else type(error).__name__
+            tried.append(f"{urlsplit(url).hostname}: {reason}")
+    raise SourceUnavailable(
+        f"{source.title} could not be had ({'; '.join(tried)}): save {source.urls[0]} as {source.file_name} in {cache}, "
+        f"or in a folder that CHARLSTM_DATA names"
+    )
 
 
 def slice_between(text: str, start: str, end: str) -> str:
@@ -67,7 +82,75 @@ def slice_between(text: str, start: str, end: str) -> str:
     body, found_end, _ = rest.partition(end)
     if not (found_start and found_end):
         missing = end if found_start else start
-        raise ValueError(
-            f"the marker {missing!r} is missing, or stands in the wrong order: is this the right file, and whole?"
-        )
+        raise ValueError(f"the marker {missing!r} is missing, or before its turn: is this the right file, and whole?")
     return start + body
+
+
+def read_text(path: Path, encoding: str = "utf-8-sig") -> str:
+    """The text in the file ``path``, with ``"\\n"`` as line ends, in the Unicode form NFC (saying so if it was not).
+
+    Raises ValueError, with what to do, for a file that is empty, binary, in another encoding or in several.
+    """
+    data = path.read_bytes()
+    try:
+        text = data.decode(encoding)
+    except (UnicodeError, LookupError) as error:
+        raise ValueError(f"{path} can't be read as {encoding}: {_diagnose(data, error)}") from None
+    if "\0" in text:
+        raise ValueError(f"{path} has a NUL at character {text.index(chr(0))}, so it is no text: {_guess(data)}")
+    if len(set(text) - set(whitespace)) < 2:
+        raise ValueError(f"{path} holds no text, or one character over and over: give a file with a text to learn from")
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    normalised = unicodedata.normalize("NFC", text)
+    if normalised != text:
+        print(f"{path.name}: combined characters (Unicode form NFC): {len(text):,} became {len(normalised):,}.")
+    return normalised
+
+
+def _is_right(path: Path, source: Source) -> bool:
+    return path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == source.sha256
+
+
+def _download(url: str, source: Source, cache: Path, deadline: float) -> Path:
+    # pooch downloads to a temporary name, checks the hash, and only then moves the file to its place.
+    import pooch
+    from tqdm import tqdm
+
+    class Progress(tqdm):
+        def update(self, n=1):
+            if time.monotonic() > deadline:
+                raise TimeoutError
+            return super().update(n)
+
+    folder = cache
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=cache).close()
+    except OSError:
+        folder = Path(tempfile.mkdtemp(prefix="charlstm-"))
+        print(f"{cache} can't be written, so {source.file_name} is not kept and has to be downloaded again next time.")
+    pooch.get_logger().setLevel("WARNING")  # its note of address and path does not belong in a notebook
+    with Progress(total=1, unit="B", unit_scale=True, desc=source.file_name, ncols=79, leave=False) as progress:
+        timeout = min(10, max(0.1, deadline - time.monotonic()))
+        download = pooch.HTTPDownloader(progressbar=progress, timeout=timeout)
+        return Path(pooch.retrieve(url, f"sha256:{source.sha256}", source.file_name, folder, downloader=download))
+
+
+def _diagnose(data: bytes, error: UnicodeError | LookupError) -> str:
+    if not isinstance(error, UnicodeDecodeError):
+        return str(error)
+    where = f"byte 0x{data[error.start]:02X} at offset {error.start}, in line {data[: error.start].count(10) + 1}"
+    characters = data.decode("utf-8", "surrogateescape")
+    unreadable = sum("\udc80" <= char <= "\udcff" for char in characters)
+    if unreadable < sum(char > "\x7f" for char in characters) - unreadable:
+        return f"{where}; most of the rest is UTF-8, so the file mixes encodings: mend {unreadable} bytes like this one"
+    return f"{where}; {_guess(data)}"
+
+
+def _guess(data: bytes) -> str:
+    from charset_normalizer import from_bytes
+
+    best = from_bytes(data[:200_000], cp_isolation=ENCODINGS).best()
+    if best is None:
+        return "it seems to be no text at all; give a plain text file"
+    return f"save it as UTF-8, or try load_corpus(path, encoding={best.encoding!r})"

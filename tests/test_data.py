@@ -1,5 +1,8 @@
 """Corpora, vocabulary and split."""
 
+import json
+import unicodedata
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -43,6 +46,18 @@ def test_ids_out_of_range_are_refused(ids):
         charlstm.Vocabulary.from_text("abc").decode(ids)
 
 
+@given(texts)
+def test_json_gives_back_the_vocabulary(text):
+    vocabulary = charlstm.Vocabulary.from_text(text)
+    assert charlstm.Vocabulary.from_json(vocabulary.to_json()) == vocabulary
+
+
+@pytest.mark.parametrize("value", ["ba", "aa", "", 3, ["a", "b"]])
+def test_other_json_is_refused(value):
+    with pytest.raises(ValueError, match="JSON of a vocabulary"):
+        charlstm.Vocabulary.from_json(json.dumps(value))
+
+
 def test_empty_text_has_no_vocabulary():
     with pytest.raises(ValueError, match="empty text"):
         charlstm.Vocabulary.from_text("")
@@ -82,33 +97,89 @@ def test_tales_do_not_repeat_themselves():
     assert max(map(long_sentences.count, set(long_sentences))) <= 3
 
 
-def test_own_text(tmp_path):
-    path = tmp_path / "own.txt"
-    path.write_bytes("\ufeffEin Märchen\r\nzweite Zeile\r\n".encode())
-    corpus = charlstm.load_corpus(path)
-    assert (corpus.name, corpus.text) == ("own", "Ein Märchen\nzweite Zeile\n")
+GERMAN = "Es war einmal ein Mädchen, das hütete Gänse für den König. " * 20
+KOREAN = "옛날 옛적에 거위 치는 소녀가 살았습니다. 소녀는 매일 들로 나갔습니다. " * 20
 
 
-def test_own_text_in_another_encoding(tmp_path):
-    path = tmp_path / "own.txt"
-    path.write_bytes("옛날 옛적에".encode("cp949"))
-    with pytest.raises(ValueError, match="UTF-8"):
+@pytest.fixture
+def own(tmp_path):
+    """own(content): a file of these bytes, or of this text in UTF-8."""
+
+    def write(content):
+        path = tmp_path / "own.txt"
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return path
+
+    return write
+
+
+def test_own_text(own, capsys):
+    corpus = charlstm.load_corpus(own("\ufeffEin Märchen\r\nzweite Zeile\rdritte\n"))
+    assert (corpus.name, corpus.text) == ("own", "Ein Märchen\nzweite Zeile\ndritte\n")
+    assert capsys.readouterr().out.startswith("own: 32 characters, 17 unique\nrarest: 'E' 1, 'M' 1, 'ä' 1")
+
+
+def test_combined_characters_are_normalised_and_it_says_so(own, capsys):
+    assert charlstm.load_corpus(own(unicodedata.normalize("NFD", KOREAN))).text == KOREAN
+    assert "NFC" in capsys.readouterr().out
+    charlstm.load_corpus(own(KOREAN))
+    assert "NFC" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding", "where"),
+    [(GERMAN, "cp1252", "byte 0xE4 at offset 19, in line 1"), (KOREAN, "cp949", "byte 0xBF at offset 0, in line 1")],
+)
+def test_another_encoding_is_diagnosed_and_can_be_given(own, text, encoding, where):
+    path = own(text.encode(encoding))
+    with pytest.raises(ValueError, match=f"{where}.*encoding='{encoding}'"):
         charlstm.load_corpus(path)
-    assert charlstm.load_corpus(path, encoding="cp949").text == "옛날 옛적에"
+    assert charlstm.load_corpus(path, encoding=encoding).text == text
+
+
+def test_utf_16_is_diagnosed_and_can_be_given(own):
+    path = own(GERMAN.encode("utf-16"))
+    with pytest.raises(ValueError, match="encoding='utf_16'"):
+        charlstm.load_corpus(path)
+    assert charlstm.load_corpus(path, encoding="utf_16").text == GERMAN
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "holds no text"),
+        (b" \n\n", "holds no text"),
+        (b"aaaa\naaaa\n", "one character over and over"),
+        (b"once upon\0a time", "NUL at character 9"),
+        (bytes(range(256)) * 50, "no text at all"),
+        (GERMAN.encode() + "für".encode("cp1252"), "byte 0xFC at offset .* mixes encodings: mend 1 bytes"),
+    ],
+)
+def test_files_that_are_no_text_are_refused(own, content, message):
+    with pytest.raises(ValueError, match=message):
+        charlstm.load_corpus(own(content))
+
+
+def test_an_encoding_that_does_not_exist(own):
     with pytest.raises(ValueError, match="nonsense"):
-        charlstm.load_corpus(path, encoding="nonsense")
+        charlstm.load_corpus(own("once"), encoding="nonsense")
 
 
-def test_empty_file_is_refused(tmp_path):
-    (tmp_path / "own.txt").write_text(" \n", encoding="utf-8")
-    with pytest.raises(ValueError, match="holds no text"):
-        charlstm.load_corpus(tmp_path / "own.txt")
-
-
-def test_missing_file_and_unknown_name():
+def test_missing_file_folder_and_unknown_name(tmp_path):
     with pytest.raises(FileNotFoundError, match="there is no file"):
         charlstm.load_corpus("nowhere/own.txt")
+    with pytest.raises(IsADirectoryError, match="is a folder"):
+        charlstm.load_corpus(tmp_path)
     with pytest.raises(ValueError, match="did you mean 'grimm'"):
         charlstm.load_corpus("grim")
     with pytest.raises(ValueError, match="grimm, mysterious_island, tales"):
         charlstm.load_corpus("xyz")
+
+
+def test_description_warns_of_short_texts_and_rare_characters():
+    short = charlstm.Corpus("short", "the goose-girl " * 20, "").describe(seq_length=9, batch_size=8)
+    assert "300 characters, 11 unique" in short and "30 sequences of 9, 4 batches of 8" in short
+    assert "too short" in short and "too rarely" not in short
+    many = charlstm.Corpus("many", "a" * 30_000 + "".join(map(chr, range(0xAC00, 0xAD00))), "").describe()
+    assert "256 of the 257 unique characters occur less than 10 times" in many and "too short" not in many
+    assert "Warning" not in charlstm.load_corpus("tales").describe()

@@ -45,6 +45,46 @@ def test_order_depends_on_seed_and_epoch():
     assert epochs[0] != rows(charlstm.make_dataset(ids, 9, seed=2))
 
 
+def test_order_does_not_depend_on_tensorflows_seed():
+    import tensorflow as tf
+
+    orders = []
+    for global_seed in (1, 2):
+        tf.random.set_seed(global_seed)
+        orders.append(rows(charlstm.make_dataset(np.arange(1000), 9, seed=1)))
+    assert orders[0] == orders[1]
+
+
+def test_without_a_seed_the_order_is_another_each_time():
+    first, second = (rows(charlstm.make_dataset(np.arange(1000), 9)) for _ in range(2))
+    assert first != second and sorted(first) == sorted(second)
+
+
+def test_a_file_of_ids_is_not_copied(tmp_path):
+    path = tmp_path / "ids"
+    np.arange(100_000, dtype=np.uint16).tofile(path)
+    ids = np.memmap(path, dtype=np.uint16, mode="r+")
+    dataset = charlstm.make_dataset(ids, seq_length=9, batch_size=4, shuffle=False)
+    ids[:10] = 7  # written after the dataset was made, and yet seen by it: so it reads from the file
+    inputs, _ = next(iter(dataset))
+    assert inputs[0].numpy().tolist() == [7] * 9 and inputs.dtype == "int32"
+
+
+@pytest.mark.parametrize("mode", ["r", "r+", "c"])
+def test_a_file_of_ids_keeps_what_it_holds(tmp_path, mode):
+    path = tmp_path / "ids"
+    np.arange(1000, dtype=np.int32).tofile(path)
+    ids = np.memmap(path, dtype=np.int32, mode=mode)
+    if mode != "r":
+        ids[5] = 4321
+    expected = rows(charlstm.make_dataset(np.array(ids), 9, seed=1))
+    train_ids, _ = charlstm.split(ids, 0.5)
+    assert rows(charlstm.make_dataset(ids, 9, seed=1)) == expected
+    assert rows(charlstm.make_dataset(train_ids, 9, seed=1)) == rows(
+        charlstm.make_dataset(np.array(train_ids), 9, seed=1)
+    )
+
+
 def test_unshuffled_is_in_the_order_of_the_text():
     dataset = rows(charlstm.make_dataset(np.arange(20), 4, shuffle=False))
     assert [window[0][0] for window in dataset] == [0, 5, 10, 15]

@@ -1,15 +1,21 @@
-"""Known texts: files, downloads, markers."""
+"""Known texts and files: where they are looked for, what is refused, and how bytes become text."""
 
 import dataclasses
-import functools
 import hashlib
 import http.server
+import os
+import subprocess
+import sys
 import threading
+import time
 
 import pytest
 
 import charlstm
 from charlstm.sources import SOURCES, SourceUnavailable, find_file, slice_between
+
+CONTENT = b"notes\r\nTHE GOOSE-GIRL and her geese\r\nEND OF THE PROJECT GUTENBERG" + b" licence" * 20_000
+TEXT = "THE GOOSE-GIRL and her geese\n"
 
 
 def test_slice_between_keeps_the_start_and_drops_the_end():
@@ -22,61 +28,168 @@ def test_slice_between_names_the_missing_marker(text, missing):
         slice_between(text, "TALES", "END")
 
 
-class Handler(http.server.SimpleHTTPRequestHandler):
+class Handler(http.server.BaseHTTPRequestHandler):
+    """Answers by the path that is asked for; counts the requests."""
+
+    requests = 0
+
+    def do_GET(self):
+        type(self).requests += 1
+        html = b"<html>sign in to the hotel's network</html>"
+        body = html if self.path == "/html" else CONTENT
+        if self.path == "/missing":
+            return self.send_error(404)
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.path == "/cut":
+            body = body[: len(body) // 2]
+        if self.path == "/slow":
+            for start in range(0, len(body), 8192):
+                time.sleep(0.1)
+                self.wfile.write(body[start : start + 8192])
+        else:
+            self.wfile.write(body)
+
     def log_message(self, *arguments):
         pass
 
 
 @pytest.fixture
-def mirror(tmp_path, monkeypatch):
-    """A server on the loopback address in place of Grimm's real one; gives the folder that it serves."""
-    served = tmp_path / "served"
-    served.mkdir()
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, directory=served))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    content = b"notes\r\nTHE GOOSE-GIRL and her geese\r\nEND OF THE PROJECT GUTENBERG"
-    monkeypatch.setitem(
-        SOURCES, "grimm",
-        dataclasses.replace(
-            SOURCES["grimm"],
-            url=f"http://127.0.0.1:{server.server_port}/11027.txt",
-            sha256=hashlib.sha256(content).hexdigest(),
-        ),
-    )  # fmt: skip
-    monkeypatch.setattr("pooch.os_cache", lambda name: tmp_path / "cache")
+def serve(tmp_path, monkeypatch):
+    """serve("html", "good"): these are Grimm's addresses now, on a server of ours; the cache is tmp_path / "cache"."""
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+    Handler.requests = 0
+    monkeypatch.setattr("platformdirs.user_cache_dir", lambda name: str(tmp_path / "cache"))
     monkeypatch.delenv("CHARLSTM_DATA", raising=False)
-    (served / "right").write_bytes(content)
-    yield served
+
+    def set_addresses(*paths):
+        urls = tuple(f"http://127.0.0.1:{server.server_port}/{path}" for path in paths)
+        sha256 = hashlib.sha256(CONTENT).hexdigest()
+        monkeypatch.setitem(SOURCES, "grimm", dataclasses.replace(SOURCES["grimm"], urls=urls, sha256=sha256))
+        return tmp_path / "cache" / "11027.txt"
+
+    yield set_addresses
     server.shutdown()
     server.server_close()
 
 
-def test_download_is_kept_in_the_cache(mirror):
-    (mirror / "right").rename(mirror / "11027.txt")
-    assert charlstm.load_corpus("grimm").text == "THE GOOSE-GIRL and her geese\n"
-    (mirror / "11027.txt").unlink()
-    assert charlstm.load_corpus("grimm").text == "THE GOOSE-GIRL and her geese\n"
+def test_download_is_kept_and_the_second_time_nothing_is_printed(serve, capfd):
+    cached = serve("good")
+    assert charlstm.load_corpus("grimm").text == TEXT
+    assert cached.read_bytes() == CONTENT and Handler.requests == 1
+    assert "11027.txt" in capfd.readouterr().err  # the progress bar
+    assert charlstm.load_corpus("grimm").text == TEXT
+    assert Handler.requests == 1 and capfd.readouterr() == ("", "")
 
 
-def test_wrong_bytes_are_refused_and_not_kept(mirror):
-    (mirror / "11027.txt").write_text("<html>sign in to the hotel's network</html>", encoding="utf-8")
-    with pytest.raises(SourceUnavailable, match="the download failed"):
+@pytest.mark.parametrize(
+    ("path", "said"), [("html", "another file"), ("missing", "HTTPError"), ("cut", "127.0.0.1: ChunkedEncodingError")]
+)
+def test_bad_downloads_are_refused_and_leave_nothing_behind(serve, path, said):
+    cached = serve(path)
+    with pytest.raises(SourceUnavailable, match=f"{said}.*save http.* as 11027.txt in "):
         charlstm.load_corpus("grimm")
-    assert not (mirror.parent / "cache" / "11027.txt").exists()
+    assert not list(cached.parent.iterdir())
 
 
-def test_default_says_why_it_took_the_tales(mirror, capsys):
+def test_no_server_at_all(serve, monkeypatch):
+    serve()
+    monkeypatch.setitem(SOURCES, "grimm", dataclasses.replace(SOURCES["grimm"], urls=("http://127.0.0.1:9/11027.txt",)))
+    with pytest.raises(SourceUnavailable, match="ConnectionError"):
+        charlstm.load_corpus("grimm")
+
+
+def test_the_next_address_is_tried(serve):
+    serve("html", "cut", "good")
+    assert charlstm.load_corpus("grimm").text == TEXT and Handler.requests == 3
+
+
+def test_a_slow_download_is_given_up(serve):
+    cached = serve("slow")
+    with pytest.raises(SourceUnavailable, match="TimeoutError"):
+        find_file("grimm", seconds=0.5)
+    assert not list(cached.parent.iterdir())
+
+
+def test_the_default_falls_back_in_one_line_that_says_why(serve, capsys):
+    serve("html")
     assert charlstm.load_corpus().name == "tales"
     printed = capsys.readouterr().out
-    assert printed.startswith("Using the bundled tales") and "could not be had" in printed and printed.count("\n") == 1
+    assert printed.startswith("Using the bundled tales") and "another file" in printed and printed.count("\n") == 1
 
 
-def test_folder_named_by_the_variable_comes_first(mirror, monkeypatch, tmp_path):
+def test_the_default_takes_grimm_if_it_can_be_had(serve, capsys):
+    serve("good")
+    assert charlstm.load_corpus().text == TEXT
+    assert capsys.readouterr().out == "Using Grimm's Fairy Stories (Project Gutenberg eBook 11027).\n"
+
+
+def test_a_damaged_cache_is_replaced(serve):
+    cached = serve("good")
+    cached.parent.mkdir()
+    cached.write_bytes(CONTENT[:100])
+    assert charlstm.load_corpus("grimm").text == TEXT and cached.read_bytes() == CONTENT
+
+
+def test_a_damaged_cache_is_refused_by_name(serve):
+    cached = serve("missing")
+    cached.parent.mkdir()
+    cached.write_bytes(CONTENT[:100])
+    with pytest.raises(SourceUnavailable, match=r"11027.txt is another file \(wrong SHA-256\)"):
+        charlstm.load_corpus("grimm")
+
+
+def test_a_cache_that_cannot_be_written(serve, capsys):
+    cached = serve("good")
+    cached.parent.write_text("a file where the folder should be", encoding="utf-8")
+    assert charlstm.load_corpus("grimm").text == TEXT
+    assert "can't be written" in capsys.readouterr().out
+
+
+def test_the_folder_that_the_variable_names_comes_first(serve, monkeypatch, tmp_path):
+    serve("good")
     folder = tmp_path / "texts"
     folder.mkdir()
     monkeypatch.setenv("CHARLSTM_DATA", str(folder))
-    (mirror / "right").rename(folder / "11027.txt")
-    assert find_file("grimm") == folder / "11027.txt"
-    (folder / "11027.txt").write_text("some other file", encoding="utf-8")
-    with pytest.raises(SourceUnavailable, match="wrong SHA-256"):
+    (folder / "11027.txt").write_bytes(CONTENT)
+    assert find_file("grimm") == folder / "11027.txt" and Handler.requests == 0
+
+
+def test_a_wrong_file_in_that_folder_is_refused_by_name(serve, monkeypatch, tmp_path):
+    serve("missing")
+    monkeypatch.setenv("CHARLSTM_DATA", str(tmp_path))
+    (tmp_path / "11027.txt").write_text("some other file", encoding="utf-8")
+    with pytest.raises(SourceUnavailable, match=r"11027.txt is another file \(wrong SHA-256\)"):
         find_file("grimm")
+
+
+def test_two_processes_may_download_at_once(serve, tmp_path):
+    cached = serve("slow")
+    code = (
+        "import dataclasses, sys, platformdirs, charlstm.sources as s; platformdirs.user_cache_dir = lambda n: sys.argv[1];"
+        "s.SOURCES['grimm'] = dataclasses.replace(s.SOURCES['grimm'], urls=(sys.argv[2],), sha256=sys.argv[3]);"
+        "print(s.find_file('grimm'))"
+    )
+    source = SOURCES["grimm"]
+    command = [sys.executable, "-c", code, str(cached.parent), source.urls[0], source.sha256]
+    processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ) for _ in range(2)]
+    assert [process.communicate(timeout=60)[0].strip() for process in processes] == [str(cached)] * 2
+    assert [path.name for path in cached.parent.iterdir()] == ["11027.txt"] and cached.read_bytes() == CONTENT
+
+
+def test_a_killed_download_is_not_taken_for_the_text(serve):
+    cached = serve("slow", "good")
+    code = (
+        "import dataclasses, sys, platformdirs, charlstm.sources as s; platformdirs.user_cache_dir = lambda n: sys.argv[1];"
+        "s.SOURCES['grimm'] = dataclasses.replace(s.SOURCES['grimm'], urls=(sys.argv[2],)); s.find_file('grimm')"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code, str(cached.parent), SOURCES["grimm"].urls[0]], stderr=-3)
+    while not (cached.parent.is_dir() and any(path.stat().st_size > 8000 for path in cached.parent.iterdir())):
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
+    assert not cached.exists()
+    serve("good")
+    assert charlstm.load_corpus("grimm").text == TEXT
