@@ -126,15 +126,15 @@ class Corpus:
         return f"Corpus({self.name!r}: {len(self):,} characters, {len(self.vocabulary)} unique)"
 
 
-def load_corpus(source: str | os.PathLike | None = None, encoding: str = "utf-8-sig") -> Corpus:
+def load_corpus(source: str | os.PathLike | None = None, encoding: str = "utf-8") -> Corpus:
     """The text to learn from.
 
     source: ``"grimm"``, ``"mysterious_island"`` or ``"tales"`` (bundled with this package), or the path to a text of
         your own. None takes Grimm if it can be had, else the tales, and says in one line which and why.
-    encoding: of your own file. The default is UTF-8, with or without a byte-order mark.
+    encoding: of your own file. What there is to know of the file before training is printed (``Corpus.describe``).
 
-    Raises ValueError (unknown name, another encoding, an empty text), FileNotFoundError (no such file) or
-    SourceUnavailable (a known text that could be had nowhere).
+    Raises ValueError (unknown name, another encoding, no text), FileNotFoundError or IsADirectoryError (no such file),
+    or SourceUnavailable (a known text that could be had nowhere).
     """
     if source is None:
         return _load_default()

@@ -52,12 +52,11 @@ def find_file(name: str, seconds: float = 600) -> Path:
     tried = []
     for folder in filter(None, (os.environ.get("CHARLSTM_DATA"), cache)):
         path = Path(folder) / source.file_name
+        if _is_right(path, source):
+            return path
+        tried.append(f"{path} " + ("is another file (wrong SHA-256)" if path.is_file() else "does not exist"))
         if path.is_file():
-            if _is_right(path, source):
-                return path
-            tried.append(f"{path} is another file (wrong SHA-256)")
-        else:
-            tried.append(f"{path} does not exist")
+            print(f"{tried[-1]}, so it is not used.")
     deadline = time.monotonic() + seconds
     for url in source.urls:
         try:
@@ -86,14 +85,15 @@ def slice_between(text: str, start: str, end: str) -> str:
     return start + body
 
 
-def read_text(path: Path, encoding: str = "utf-8-sig") -> str:
-    """The text in the file ``path``, with ``"\\n"`` as line ends, in the Unicode form NFC (saying so if it was not).
+def read_text(path: Path, encoding: str = "utf-8") -> str:
+    """The text in the file ``path`` without a byte-order mark, with ``"\\n"`` as line ends, in the Unicode form NFC.
 
+    It says so in one line if it had to be brought into this form.
     Raises ValueError, with what to do, for a file that is empty, binary, in another encoding or in several.
     """
     data = path.read_bytes()
     try:
-        text = data.decode(encoding)
+        text = data.decode(encoding).removeprefix("\ufeff")
     except (UnicodeError, LookupError) as error:
         raise ValueError(f"{path} can't be read as {encoding}: {_diagnose(data, error)}") from None
     if "\0" in text:

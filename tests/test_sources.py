@@ -39,6 +39,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         body = html if self.path == "/html" else CONTENT
         if self.path == "/missing":
             return self.send_error(404)
+        if self.path == "/silent":
+            time.sleep(2)
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
@@ -106,9 +108,10 @@ def test_the_next_address_is_tried(serve):
     assert charlstm.load_corpus("grimm").text == TEXT and Handler.requests == 3
 
 
-def test_a_slow_download_is_given_up(serve):
-    cached = serve("slow")
-    with pytest.raises(SourceUnavailable, match="TimeoutError"):
+@pytest.mark.parametrize(("path", "said"), [("slow", "TimeoutError"), ("silent", "ReadTimeout")])
+def test_a_download_that_takes_too_long_is_given_up(serve, path, said):
+    cached = serve(path)
+    with pytest.raises(SourceUnavailable, match=said):
         find_file("grimm", seconds=0.5)
     assert not list(cached.parent.iterdir())
 
@@ -126,11 +129,12 @@ def test_the_default_takes_grimm_if_it_can_be_had(serve, capsys):
     assert capsys.readouterr().out == "Using Grimm's Fairy Stories (Project Gutenberg eBook 11027).\n"
 
 
-def test_a_damaged_cache_is_replaced(serve):
+def test_a_damaged_cache_is_named_and_replaced(serve, capsys):
     cached = serve("good")
     cached.parent.mkdir()
     cached.write_bytes(CONTENT[:100])
     assert charlstm.load_corpus("grimm").text == TEXT and cached.read_bytes() == CONTENT
+    assert capsys.readouterr().out == f"{cached} is another file (wrong SHA-256), so it is not used.\n"
 
 
 def test_a_damaged_cache_is_refused_by_name(serve):
