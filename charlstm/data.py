@@ -3,6 +3,7 @@
 import difflib
 import json
 import os
+import unicodedata
 from collections import Counter
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -65,9 +66,17 @@ class Vocabulary:
             position = int(unknown.argmax())
             raise ValueError(
                 f"character {text[position]!r} (U+{codes[position]:04X}) at position {position} is not one of the "
-                f"{len(self)} characters of the vocabulary: leave it out or replace it (vocabulary.chars lists them)"
+                f"{len(self)} characters of the vocabulary: {self._suggest(text, text[position])}"
             )
         return ids
+
+    def _suggest(self, text: str, char: str) -> str:
+        for form in ("NFC", "NFD"):
+            if set(unicodedata.normalize(form, text)) <= set(self.chars):
+                return f"write the text in another Unicode form, unicodedata.normalize({form!r}, text)"
+        plain = unicodedata.normalize("NFKD", char)[0].translate(str.maketrans("‘’“”–—", "''\"\"--"))
+        similar = [repr(other) for other in (plain, plain.swapcase()) if other != char and other in self]
+        return f"did you mean {similar[0]}?" if similar else "leave it out or replace it (vocabulary.chars lists them)"
 
     def decode(self, ids: np.ndarray) -> str:
         """The text that ``ids``, integers of shape ``[n]``, stand for. Raises ValueError for an id out of range."""
@@ -105,19 +114,16 @@ class Corpus:
         counts = sorted(Counter(self.text).items(), key=lambda item: item[1])
         rare = sum(count < 10 for _, count in counts)
         sequences = len(self) // (seq_length + 1)
-        lines = [
-            f"{self.name}: {len(self):,} characters, {len(counts):,} unique",
-            "rarest: " + ", ".join(f"{char!r} {count:,}" for char, count in counts[:8]),
-            f"{sequences:,} sequences of {seq_length}, {-(-sequences // batch_size):,} batches of {batch_size} an epoch",
-        ]
+        batches = -(-sequences // batch_size)
+        rarest = ", ".join(f"{char!r} {count:,}" for char, count in counts[:8])
+        lines = f"{self.name}: {len(self):,} characters, {len(counts):,} unique\nrarest: {rarest}\n"
+        lines += f"{sequences:,} sequences of {seq_length}, {batches:,} batches of {batch_size} an epoch"
         if len(self) < 20_000:
-            lines.append("Warning: too short to learn from. Take 20,000 characters at least, better 100,000.")
+            lines += "\nWarning: too short to learn from. Take 20,000 characters at least, better 100,000."
         if rare > len(counts) / 2:
-            lines.append(
-                f"Warning: {rare:,} of the {len(counts):,} unique characters occur less than 10 times, too rarely to be "
-                f"learned. Take more text, or replace them."
-            )
-        return "\n".join(lines)
+            lines += f"\nWarning: {rare:,} of the {len(counts):,} unique characters occur less than 10 times, "
+            lines += "too rarely to be learned. Take more text, or replace them."
+        return lines
 
     def __len__(self) -> int:
         return len(self.text)

@@ -56,33 +56,62 @@ def layers_of(model: "keras.Sequential") -> list["keras.layers.Layer"]:
     return model.layers
 
 
+def weights_of(model: "keras.Sequential") -> dict[str, np.ndarray]:
+    """The weights of ``model`` by name, float32 with V characters, E embedding dimensions and H units:
+
+    ``embeddings`` [V, E]; ``lstm_kernel`` [E, 4H], ``lstm_recurrent_kernel`` [H, 4H] and ``lstm_bias`` [4H], each with
+    the blocks input gate, forget gate, candidate, output gate; ``dense_kernel`` [H, V]; ``dense_bias`` [V].
+    Raises ValueError, naming the layer, for a model of other layers or settings than ``build_model`` makes.
+    """
+    _, lstm, dense = layers_of(model)
+    for layer, setting, needed in (
+        (lstm, "activation", "tanh"), (lstm, "recurrent_activation", "sigmoid"), (lstm, "use_bias", True),
+        (lstm, "return_sequences", True), (lstm, "go_backwards", False),
+        (dense, "activation", "linear"), (dense, "use_bias", True),
+    ):  # fmt: skip
+        found = getattr(layer, setting)
+        found = getattr(found, "__name__", found)
+        if found != needed:
+            raise ValueError(f"the layer {layer.name!r} has {setting}={found!r}: only {needed!r} will do here")
+    return dict(zip(WEIGHT_NAMES, model.get_weights(), strict=True))
+
+
 def save_model(
     path: str | os.PathLike,
     model: "keras.Sequential",
     vocabulary: Vocabulary,
     card: dict | None = None,
-    dtype: str = "float32",
+    dtype="float32",
 ) -> None:
     """Write the weights, the vocabulary and a model card to one .safetensors file, which can hold no code.
 
-    card: what a reader should know of the model (text, recipe, losses), of anything that JSON can hold.
+    card: what a reader should know of the model (text, recipe, losses), of anything that JSON can hold. The
+        architecture and the versions of this package, Keras and TensorFlow are added to it.
     dtype: of the weights in the file; ``"float16"`` halves it.
 
-    An older file at ``path`` is replaced whole or not at all. Raises ValueError if the model has other layers than
-    ``build_model``'s, or another number of characters than the vocabulary.
+    An older file at ``path`` is replaced whole or not at all. Raises ValueError like ``weights_of`` and
+    ``check_weights``.
     """
+    from importlib.metadata import version
+
     from safetensors.numpy import save
 
-    if layers_of(model)[-1].units != len(vocabulary):
-        raise ValueError(
-            f"the model knows {layers_of(model)[-1].units} characters, but the vocabulary {len(vocabulary)}"
-        )
-    weights = {name: weight.astype(dtype) for name, weight in zip(WEIGHT_NAMES, model.get_weights(), strict=True)}
-    metadata = {"format": FILE_FORMAT, "vocabulary": vocabulary.to_json(), "card": json.dumps(card or {})}
+    weights = weights_of(model)
+    check_weights(weights, vocabulary)
+    vocab_size, embedding_dim = weights["embeddings"].shape
+    architecture = (
+        f"Embedding({vocab_size}, {embedding_dim}), LSTM({len(weights['dense_kernel'])}), Dense({vocab_size})"
+    )
+    versions = {name: version(name) for name in ("charlstm", "keras", "tensorflow")}
+    card = {**(card or {}), "architecture": architecture, "versions": versions}
+    metadata = {"format": FILE_FORMAT, "vocabulary": vocabulary.to_json(), "card": json.dumps(card)}
     path = Path(path)
-    partial = path.with_name(path.name + ".partial")
-    partial.write_bytes(save(weights, metadata))
-    os.replace(partial, path)
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    try:
+        partial.write_bytes(save({name: weight.astype(dtype) for name, weight in weights.items()}, metadata))
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def load_model(path: str | os.PathLike) -> tuple["keras.Sequential", Vocabulary]:
@@ -90,11 +119,10 @@ def load_model(path: str | os.PathLike) -> tuple["keras.Sequential", Vocabulary]
 
     Raises FileNotFoundError, or ValueError for a file that is damaged or not of this format.
     """
-    weights, metadata = _read_file(path)
-    vocab_size, embedding_dim = weights["embeddings"].shape
-    model = build_model(vocab_size, embedding_dim, rnn_units=len(weights["lstm_recurrent_kernel"]))
-    model.set_weights([weights[name].astype(np.float32) for name in WEIGHT_NAMES])
-    return model, Vocabulary.from_json(metadata["vocabulary"])
+    weights, vocabulary, _ = read_model_file(path)
+    model = build_model(*weights["embeddings"].shape, rnn_units=len(weights["dense_kernel"]))
+    model.set_weights(list(weights.values()))
+    return model, vocabulary
 
 
 def load_pretrained() -> tuple["keras.Sequential", Vocabulary]:
@@ -104,10 +132,11 @@ def load_pretrained() -> tuple["keras.Sequential", Vocabulary]:
 
 def read_card(path: str | os.PathLike = PRETRAINED) -> dict:
     """The model card in the file at ``path``, by default of the model in this package. Raises like ``load_model``."""
-    return json.loads(_read_file(path)[1]["card"])
+    return read_model_file(path)[2]
 
 
-def _read_file(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+def read_model_file(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], Vocabulary, dict]:
+    """Weights (by name, as ``weights_of``), vocabulary and card from a file; no Keras needed. Raises like ``load_model``."""
     from safetensors import SafetensorError, safe_open
 
     if not Path(path).is_file():
@@ -115,9 +144,35 @@ def _read_file(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict[str
     try:
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
-            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no dict)
+            found = {name: file.get_tensor(name).astype(np.float32) for name in file.keys()}  # noqa: SIM118 (no dict)
     except SafetensorError as error:
-        raise ValueError(f"{path} is damaged or no .safetensors file ({error}): save the model again") from error
-    if metadata.get("format") != FILE_FORMAT or set(weights) != set(WEIGHT_NAMES):
-        raise ValueError(f"{path} is not a model file of the format {FILE_FORMAT!r}: use a file that save_model wrote")
-    return weights, metadata
+        raise ValueError(f"{path} is cut off, damaged or no .safetensors file ({error})") from None
+    name, _, number = metadata.get("format", "").partition(" ")
+    if name != "charlstm":
+        raise ValueError(f"{path} is not a model of this package: use a file that charlstm.save_model wrote")
+    if number != FILE_FORMAT.split()[1]:
+        raise ValueError(f"{path} has the format {name} {number}, this package reads {FILE_FORMAT}: update charlstm")
+    try:
+        vocabulary, card = Vocabulary.from_json(metadata["vocabulary"]), json.loads(metadata["card"])
+        weights = {name: found.pop(name) for name in WEIGHT_NAMES}
+        check_weights(weights, vocabulary)
+    except (KeyError, ValueError) as error:
+        raise ValueError(f"{path} is not a whole model: {error}") from None
+    if found:
+        raise ValueError(f"{path} is not a model of this package: it also holds {', '.join(found)}")
+    return weights, vocabulary, card
+
+
+def check_weights(weights: dict[str, np.ndarray], vocabulary: Vocabulary) -> None:
+    """Raises ValueError, naming what is wrong, unless ``weights`` are finite and fit each other and ``vocabulary``."""
+    vocab_size, embedding_dim = weights["embeddings"].shape
+    rnn_units = len(weights["dense_kernel"])
+    if vocab_size != len(vocabulary):
+        raise ValueError(f"the model knows {vocab_size} characters, but the vocabulary {len(vocabulary)}")
+    blocks = 4 * rnn_units
+    shapes = (embedding_dim, blocks), (rnn_units, blocks), (blocks,), (rnn_units, vocab_size), (vocab_size,)
+    for name, shape in zip(WEIGHT_NAMES, [weights["embeddings"].shape, *shapes], strict=True):
+        if weights[name].shape != shape:
+            raise ValueError(f"{name} has the shape {weights[name].shape}, but {shape} fits the other weights")
+        if not np.isfinite(weights[name]).all():
+            raise ValueError(f"{name} holds NaN or infinity: the training went wrong, try a smaller learning rate")

@@ -62,7 +62,7 @@ def make_dataset(
 
 
 def _hand_back(ids: np.ndarray) -> None:
-    # Pages of a memory-mapped file count as this process's memory once they are touched; so give them back, where the
-    # system can (not Windows), but not from a private copy ("c"), whose changes are nowhere else.
+    # Pages of a mapped file count as our memory once they are touched: give them back, where the system can (Windows
+    # can't), but not those of a private copy ("c"), which hold changes that are nowhere else.
     if isinstance(ids, np.memmap) and ids.mode != "c" and hasattr(mmap, "MADV_DONTNEED"):
         ids._mmap.madvise(mmap.MADV_DONTNEED)

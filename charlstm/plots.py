@@ -1,7 +1,6 @@
 """The notebooks' pictures. Each function draws one figure, shows it and returns nothing.
 
-Nothing is told by colour alone: bars carry their values, lines differ in dash and marker, and every figure has a title
-and units. The background is white, so that the figures can be read in a dark notebook too.
+Nothing is told by colour alone, and the background is white, so that a dark notebook shows the figures, too.
 """
 
 import math
@@ -37,24 +36,21 @@ def character_frequencies(text: str, count: int = 30) -> None:
 def windows(text: str, seq_length: int, count: int = 3) -> None:
     """How the first windows lie on ``text``: below each input stands its target, the character that comes next."""
     chunk_size = seq_length + 1
-    shown = count * (chunk_size + 1) + 3
     _, axes = _figure(10, 2.7)
-    axes.set(xlim=(-4.5, shown), ylim=(-1.3, 2.9))
+    axes.set(xlim=(-4.5, count * (chunk_size + 1)), ylim=(-1.3, 2.9))
     axes.axis("off")
     for row, label in ((2.3, "text"), (1.2, "input"), (0.3, "target")):
         axes.text(-0.9, row, label, ha="right", va="center", fontsize=10, weight="bold")
-    for position, char in enumerate(text[: count * chunk_size + 3]):
+    for position, char in enumerate(text[: count * chunk_size]):
         window, offset = divmod(position, chunk_size)
         place = position + window  # an empty place between windows
-        inside = window < count
-        places = [(place, 2.3)] + [(place, 1.2)] * (inside and offset < seq_length)
-        places += [(place - 1, 0.3)] * (inside and offset > 0)
+        places = [(place, 2.3)] + [(place, 1.2)] * (offset < seq_length) + [(place - 1, 0.3)] * (offset > 0)
         for x, y in places:
-            box = {"boxstyle": "square,pad=0.25", "facecolor": "white", "edgecolor": BLUE if inside else GREY}
+            box = {"boxstyle": "square,pad=0.25", "facecolor": "white", "edgecolor": BLUE}
             axes.text(x, y, SYMBOLS.get(char, char), bbox=box, **LETTER)
     for window in range(count):
         axes.text(window * (chunk_size + 1) + seq_length / 2, -0.5, f"window {window + 1}", ha="center", fontsize=9)
-    axes.text(shown / 2, -1.2, f"{LEGEND}; grey: the text goes on", ha="center", fontsize=9)
+    axes.text(0, -1.2, f"The text goes on to the right {LEGEND}.", fontsize=9)
     axes.set_title(f"Windows of {chunk_size} characters: {seq_length} inputs and their {seq_length} targets")
     plt.show()
 
@@ -81,30 +77,34 @@ def loss_curves(history: dict[str, Sequence[float]], title: str = "Loss in each 
     plt.show()
 
 
-def next_characters(probabilities: np.ndarray, vocabulary: "Vocabulary", prompt: str, count: int = 12) -> None:
-    """Bars of the ``count`` likeliest characters after ``prompt``; ``probabilities`` has shape ``[V]``."""
-    likeliest = np.argsort(-probabilities)[:count]
-    _, axes = _figure(8, 3)
-    bars = axes.bar(range(count), 100 * probabilities[likeliest], color=BLUE)
-    axes.bar_label(bars, fmt="%.1f", fontsize=8)
-    axes.set_xticks(range(count), [SYMBOLS.get(vocabulary.chars[i], vocabulary.chars[i]) for i in likeliest])
-    axes.set(title=f"What comes after {prompt!r}?", xlabel=f"next character {LEGEND}", ylabel="probability (%)")
-    axes.margins(y=0.12)
+def next_characters(
+    distributions: dict[str, np.ndarray], vocabulary: "Vocabulary", prompt: str, count: int = 12
+) -> None:
+    """Bars of the probabilities of the next character, in a panel for each of ``distributions`` (name: ``[V]``)."""
+    likeliest = np.argsort(-next(iter(distributions.values())))[:count]
+    figure, panels = _figure(10, 3, columns=len(distributions))
+    for axes, (name, probabilities) in zip(np.atleast_1d(panels), distributions.items(), strict=True):
+        bars = axes.bar(range(count), 100 * probabilities[likeliest], color=BLUE)
+        axes.bar_label(bars, fmt="%.0f", fontsize=8)
+        axes.set_xticks(range(count), [SYMBOLS.get(vocabulary.chars[i], vocabulary.chars[i]) for i in likeliest])
+        axes.set(title=name, xlabel="next character", ylabel="probability (%)")
+        axes.margins(y=0.12)
+    figure.suptitle(f"What comes after {prompt!r}? {LEGEND}")
     plt.show()
 
 
-def entropy_curve(temperatures: Sequence[float], entropies: Sequence[float], vocab_size: int) -> None:
-    """Entropy of the next character, in bits, against temperature, under the line of pure guessing."""
+def against_temperature(
+    temperatures: Sequence[float], curves: dict[str, Sequence[float]], title: str, ylabel: str
+) -> None:
+    """One line for each of ``curves`` (name: values) against temperature, on a scale of powers of 2."""
     _, axes = _figure(7, 3.4)
-    axes.plot(temperatures, entropies, "o-", color=BLUE, markersize=4)
-    axes.axhline(math.log2(vocab_size), color=GREY, linestyle="--")
-    axes.text(
-        temperatures[0], math.log2(vocab_size) - 0.12, f"pure guessing among {vocab_size}", va="top", color="#555555"
-    )
+    for (name, values), style, color in zip(curves.items(), ("o-", "s--", "^:"), (BLUE, ORANGE, GREY), strict=False):
+        axes.plot(temperatures, values, style, color=color, markersize=4, label=name)
     axes.set_xscale("log", base=2)
-    axes.set_xticks(temperatures, [f"{t:g}" for t in temperatures])
+    axes.set_xticks(temperatures, [f"{temperature:g}" for temperature in temperatures])
     axes.grid(alpha=0.3)
-    axes.set(title="How uncertain the next character is", xlabel="temperature (= 1 / alpha)", ylabel="entropy (bits)")
+    axes.legend()
+    axes.set(title=title, xlabel="temperature (= 1 / alpha)", ylabel=ylabel)
     plt.show()
 
 
@@ -140,5 +140,6 @@ def surprise(text: str, bits: np.ndarray, width: int = 72) -> None:
     plt.show()
 
 
-def _figure(width: float, height: float):
-    return plt.subplots(figsize=(width, height), dpi=80, facecolor="white", layout="constrained")
+def _figure(width: float, height: float, columns: int = 1):
+    size = {"figsize": (width, height), "dpi": 80, "facecolor": "white", "layout": "constrained"}
+    return plt.subplots(1, columns, sharey=True, **size)

@@ -1,12 +1,14 @@
 """Text from a trained model, one character after another. Built by hand in notebook 05_sampling."""
 
+import operator
+import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from charlstm.data import Vocabulary
-from charlstm.model import layers_of
+from charlstm.model import PRETRAINED, check_weights, read_model_file, weights_of
 
 if TYPE_CHECKING:
     import keras
@@ -28,20 +30,26 @@ class Generator:
 
     Its probabilities are those of the Keras model; it is faster because it neither reads the text again for each new
     character nor starts a TensorFlow computation for each step. Embedding and input kernel are multiplied once, into
-    a table with one row for each character.
-
-    Raises ValueError if the model has other layers, activations or another number of characters than it can serve.
+    a table with one row for each character. Raises ValueError like ``weights_of`` and ``check_weights``.
     """
 
     def __init__(self, model: "keras.Sequential", vocabulary: Vocabulary):
-        _, lstm, dense = layers_of(model)
-        if (lstm.activation.__name__, lstm.recurrent_activation.__name__) != ("tanh", "sigmoid"):
-            raise ValueError(f"the layer {lstm.name!r} must have Keras's own activations, tanh and sigmoid")
-        if dense.units != len(vocabulary):
-            raise ValueError(f"the model knows {dense.units} characters, but the vocabulary {len(vocabulary)}")
-        embeddings, kernel, self._recurrent_kernel, bias, self._dense_kernel, self._dense_bias = model.get_weights()
-        self._input_table = embeddings @ kernel + bias  # [V, 4 * rnn_units]
+        self._take(weights_of(model), vocabulary)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike = PRETRAINED) -> "Generator":
+        """A generator from a file of ``save_model``, by default the model in this package, without loading Keras."""
+        weights, vocabulary, _ = read_model_file(path)
+        generator = cls.__new__(cls)
+        generator._take(weights, vocabulary)
+        return generator
+
+    def _take(self, weights: dict[str, np.ndarray], vocabulary: Vocabulary) -> None:
+        check_weights(weights, vocabulary)
         self.vocabulary = vocabulary
+        self._input_table = weights["embeddings"] @ weights["lstm_kernel"] + weights["lstm_bias"]  # [V, 4H]
+        self._recurrent_kernel = weights["lstm_recurrent_kernel"]
+        self._dense_kernel, self._dense_bias = weights["dense_kernel"], weights["dense_bias"]
 
     def probabilities(self, text: str) -> np.ndarray:
         """The probability of each character of the vocabulary to come next after ``text``: float32 of shape ``[V]``.
@@ -68,46 +76,43 @@ class Generator:
         top_p: draw only among the likeliest characters that together have at least this probability.
         seed: with the same seed, the same text.
 
-        Raises ValueError, before the first character, for a prompt or a number that can't be used.
+        Raises ValueError or TypeError, before the first character, for a prompt or a number that can't be used.
         """
-        _check(length, temperature, top_k, top_p)
-        logits, state = self._read(prompt, count=1)
-        rng = np.random.default_rng(seed)
-
-        def characters() -> Iterator[str]:
-            nonlocal logits, state
-            for _ in range(length):
-                ids = _draw(logits, temperature, top_k, top_p, rng)
-                yield self.vocabulary.chars[ids[0]]
-                logits, state = self._step(ids, state)
-
-        return characters()
+        steps = self._draw_steps(prompt, 1, length, temperature, top_k, top_p, seed)
+        return (self.vocabulary.chars[ids[0]] for ids in steps)
 
     def generate(self, prompt: str, length: int = 500, **options) -> str:
         """``prompt`` and ``length`` new characters after it. Options and errors are those of ``stream``."""
         return prompt + "".join(self.stream(prompt, length, **options))
 
-    def generate_batch(
-        self,
-        prompt: str,
-        count: int,
-        length: int = 500,
-        temperature: float = 1.0,
-        top_k: int | None = None,
-        top_p: float | None = None,
-        seed: int | None = None,
-    ) -> list[str]:
+    def generate_batch(self, prompt: str, count: int, length: int = 500, **options) -> list[str]:
         """``count`` texts that go on from one prompt, written side by side; options and errors as in ``stream``."""
-        _check(length, temperature, top_k, top_p)
-        if count < 1:
-            raise ValueError(f"count must be at least 1, but is {count}")
+        steps = self._draw_steps(prompt, count, length, **options)
+        drawn = np.array(list(steps), dtype=np.int32).reshape(length, count)
+        return [prompt + self.vocabulary.decode(ids) for ids in drawn.T]
+
+    def _draw_steps(self, prompt, count, length, temperature=1.0, top_k=None, top_p=None, seed=None):
+        # An iterator over `length` arrays of `count` ids. All that can be wrong with its input is found before it.
+        for name, value, least in ("length", length, 0), ("count", count, 1), ("top_k", top_k, 1):
+            if value is not None and operator.index(value) < least:  # index: TypeError if it is no integer
+                raise ValueError(f"{name} must be at least {least}, but is {value}")
+        if not 0 <= temperature < np.inf:
+            raise ValueError(f"temperature must be 0 or more and finite, but is {temperature}")
+        if top_k is not None and top_k > len(self.vocabulary):
+            raise ValueError(f"top_k must be at most {len(self.vocabulary)}, the number of characters, but is {top_k}")
+        if top_p is not None and not 0 < top_p <= 1:
+            raise ValueError(f"top_p must lie above 0 and not above 1, but is {top_p}")
         logits, state = self._read(prompt, count)
         rng = np.random.default_rng(seed)
-        drawn = np.empty((length, count), dtype=np.int32)
-        for position in range(length):
-            drawn[position] = _draw(logits, temperature, top_k, top_p, rng)
-            logits, state = self._step(drawn[position], state)
-        return [prompt + self.vocabulary.decode(ids) for ids in drawn.T]
+
+        def steps() -> Iterator[np.ndarray]:
+            nonlocal logits, state
+            for _ in range(length):
+                ids = _draw(logits, temperature, top_k, top_p, rng)
+                yield ids
+                logits, state = self._step(ids, state)
+
+        return steps()
 
     def _read(self, text: str, count: int):
         # Logits and state after the whole text, for `count` equal streams, from a state of zeros.
@@ -120,7 +125,7 @@ class Generator:
         return np.repeat(logits, count, axis=0), tuple(np.repeat(part, count, axis=0) for part in state)
 
     def _step(self, ids, state):
-        # One LSTM step for each of B streams: ids [B], state two arrays [B, rnn_units] -> logits [B, V], new state.
+        # One LSTM step for each of B streams: ids [B], state two arrays [B, H] -> logits [B, V], new state.
         hidden, cell = state
         gates = self._input_table[ids] + hidden @ self._recurrent_kernel
         input_gate, forget_gate, candidate, output_gate = np.split(gates, 4, axis=-1)  # Keras's order
@@ -154,14 +159,3 @@ def _keep_likeliest(probabilities: np.ndarray, top_k: int, top_p: float) -> np.n
     result = np.zeros_like(probabilities)
     np.put_along_axis(result, order, np.where(kept, ranked, 0), axis=-1)
     return result
-
-
-def _check(length: int, temperature: float, top_k: int | None, top_p: float | None) -> None:
-    if length < 0:
-        raise ValueError(f"length must be 0 or more, but is {length}")
-    if not 0 <= temperature < np.inf:
-        raise ValueError(f"temperature must be 0 or more and finite, but is {temperature}")
-    if top_k is not None and top_k < 1:
-        raise ValueError(f"top_k must be at least 1, but is {top_k}")
-    if top_p is not None and not 0 < top_p <= 1:
-        raise ValueError(f"top_p must lie above 0 and not above 1, but is {top_p}")

@@ -41,9 +41,8 @@ def find_file(name: str, seconds: float = 600) -> Path:
     """The file of the known text ``name`` (a key of ``SOURCES``), its SHA-256 checked wherever it comes from.
 
     Looked for in the folder that the environment variable CHARLSTM_DATA names, then in the user's cache, then at the
-    source's addresses, for ``seconds`` at most; from there it goes into the cache, or for this time only into a
-    temporary folder, saying so, if the cache can't be written. Raises SourceUnavailable with what was tried and
-    what to do.
+    source's addresses, for ``seconds`` at most; from there it goes into the cache, or, saying so, into a temporary
+    folder if the cache can't be written. Raises SourceUnavailable with what was tried and what to do.
     """
     source = SOURCES[name]
     if not source.urls:

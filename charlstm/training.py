@@ -90,8 +90,5 @@ def bits_per_char(model: "keras.Sequential", ids: np.ndarray, seq_length: int = 
 
 
 def read_book_run() -> dict:
-    """The recorded 20 epochs of the book's recipe on Grimm: when and on what they ran, and their history.
-
-    ``"whole_text"`` is the book's run; ``"nine_tenths"`` leaves the last tenth out and measures it after each epoch.
-    """
+    """The recorded 20 epochs of the book's recipe on Grimm, on the whole text and with the last tenth held out."""
     return json.loads(BOOK_RUN.read_text(encoding="utf-8"))

@@ -71,8 +71,10 @@ def record_pretrained(epochs: int = 8, peak: float = 0.005) -> None:
         f"{peak / 100} up to {peak} in the first epoch and down to {peak / 100} along a cosine, seed {SEED}",
         "made_by": "python notebooks/record.py pretrained",
         "epochs": epochs,
-        "training_loss_nats": round(history["loss"][-1], 4),
-        **circumstances(),
+        "training_loss_nats": [round(loss, 4) for loss in history["loss"]],
+        "held_out_bits_by_epoch": [round(bits, 3) for bits in history["held_out_bits"]],
+        "date": circumstances()["date"],
+        "machine": circumstances()["machine"],
     }
     # What the file holds is rounded to half precision, so that is what gets measured.
     charlstm.save_model(PRETRAINED, model, vocabulary, card, dtype="float16")

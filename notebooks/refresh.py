@@ -23,6 +23,8 @@ ROOT = NOTEBOOKS.parent
 REPOSITORY = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["urls"]["Repository"]
 COLAB = REPOSITORY.replace("https://github.com/", "https://colab.research.google.com/github/") + "/blob/main/notebooks/"
 
+WIDGET = "application/vnd.jupyter.widget-view+json"
+
 SETUP = f"""\
 # Set-up, the same in every notebook. On Google Colab it installs charlstm; elsewhere it is installed already.
 import sys
@@ -82,6 +84,8 @@ def normalise(notebook: nbformat.NotebookNode) -> None:
     }
     for number, cell in enumerate(notebook.cells, 1):
         cell.metadata = {"tags": cell.metadata["tags"]} if cell.metadata.get("tags") else {}
+        if cell.cell_type == "code":  # a widget lives only as long as its kernel
+            cell.outputs = [output for output in cell.outputs if WIDGET not in output.get("data", {})]
         cell.id = f"cell-{number:02}"
 
 

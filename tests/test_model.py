@@ -1,8 +1,15 @@
 """The network and its file."""
 
+import pickle
+import subprocess
+import sys
+import time
+
 import keras
 import numpy as np
 import pytest
+from safetensors import safe_open
+from safetensors.numpy import save_file
 
 import charlstm
 
@@ -36,7 +43,9 @@ def test_file_gives_back_model_vocabulary_and_card(tmp_path, model, vocabulary):
     loaded, loaded_vocabulary = charlstm.load_model(path)
     ids = vocabulary.encode("the goose")[None]
     assert np.array_equal(loaded(ids), model(ids)) and loaded_vocabulary == vocabulary
-    assert charlstm.read_card(path) == {"text": "geese", "losses": [2.5, 1.5]}
+    card = charlstm.read_card(path)
+    assert card["text"] == "geese" and card["losses"] == [2.5, 1.5]
+    assert card["architecture"] == "Embedding(17, 8), LSTM(12), Dense(17)" and "keras" in card["versions"]
     assert [file.name for file in tmp_path.iterdir()] == ["model.safetensors"]
 
 
@@ -59,21 +68,96 @@ def test_other_layers_are_refused_by_name(tmp_path, vocabulary):
     other = keras.Sequential([keras.layers.Embedding(5, 4), keras.layers.GRU(4), keras.layers.Dense(5)])
     with pytest.raises(ValueError, match="Embedding, GRU, Dense"):
         charlstm.save_model(tmp_path / "model.safetensors", other, vocabulary)
+    with pytest.raises(ValueError, match="Embedding, GRU, Dense"):
+        charlstm.Generator(other, vocabulary)
 
 
-def test_bad_files_are_refused(tmp_path, model, vocabulary):
+@pytest.mark.parametrize(
+    ("lstm", "dense", "message"),
+    [
+        ({"activation": "relu"}, {}, "'memory' has activation='relu': only 'tanh'"),
+        ({"recurrent_activation": "tanh"}, {}, "'memory' has recurrent_activation"),
+        ({"use_bias": False}, {}, "'memory' has use_bias=False"),
+        ({"go_backwards": True}, {}, "'memory' has go_backwards=True"),
+        ({"return_sequences": False}, {}, "'memory' has return_sequences=False"),
+        ({}, {"activation": "softmax"}, "'scores' has activation='softmax'"),
+        ({}, {"use_bias": False}, "'scores' has use_bias=False"),
+    ],
+)
+def test_other_settings_are_refused_by_the_layers_name(lstm, dense, message):
+    layers = [
+        keras.layers.Embedding(3, 4),
+        keras.layers.LSTM(4, **{"return_sequences": True, "name": "memory"} | lstm),
+        keras.layers.Dense(3, **{"name": "scores"} | dense),
+    ]
+    with pytest.raises(ValueError, match=message):
+        charlstm.Generator(keras.Sequential([keras.Input((None,)), *layers]), charlstm.Vocabulary("abc"))
+
+
+@pytest.fixture
+def model_file(tmp_path, model, vocabulary):
+    """model_file(**changes): a file of the tiny model, with some weights or metadata replaced."""
+
+    def write(metadata=(), **changes):
+        path = tmp_path / "model.safetensors"
+        charlstm.save_model(path, model, vocabulary)
+        with safe_open(path, framework="numpy") as file:
+            weights = {name: file.get_tensor(name) for name in file.keys()} | changes  # noqa: SIM118
+            metadata = file.metadata() | dict(metadata)
+        save_file({name: weight for name, weight in weights.items() if weight is not None}, path, metadata)
+        return path
+
+    return write
+
+
+@pytest.mark.parametrize("load", [charlstm.load_model, charlstm.Generator.load, charlstm.read_card])
+def test_bad_files_are_refused_by_name(tmp_path, model_file, load):
+    with pytest.raises(FileNotFoundError, match="no model file .*missing"):
+        load(tmp_path / "missing.safetensors")
+    (tmp_path / "pickle").write_bytes(pickle.dumps({"weights": 1}))
+    with pytest.raises(ValueError, match="pickle is cut off, damaged or no .safetensors"):
+        load(tmp_path / "pickle")
+    save_file({"weights": np.zeros(3)}, tmp_path / "other")
+    with pytest.raises(ValueError, match="other is not a model of this package"):
+        load(tmp_path / "other")
+    for metadata, changes, message in (
+        ({"format": "charlstm 2"}, {}, "format charlstm 2, .* update charlstm"),
+        ({"format": "charlstm"}, {}, "format charlstm"),
+        ({"vocabulary": '"abc"'}, {}, "17 characters, but the vocabulary 3"),
+        ({"vocabulary": '"cba"'}, {}, "JSON of a vocabulary"),
+        ({"vocabulary": "{"}, {}, "not a whole model"),
+        ({}, {"lstm_kernel": np.zeros((8, 47), np.float32)}, r"lstm_kernel has the shape \(8, 47\)"),
+        ({}, {"dense_bias": None}, "dense_bias"),
+        ({}, {"extra": np.zeros(1)}, "also holds extra"),
+        ({}, {"dense_bias": np.full(17, np.nan, np.float32)}, "dense_bias holds NaN"),
+    ):
+        with pytest.raises(ValueError, match=f"model.safetensors .*{message}"):
+            load(model_file(metadata, **changes))
+
+
+def test_a_file_that_is_cut_off_anywhere_is_refused(model_file):
+    path = model_file()
+    whole = path.read_bytes()
+    for length in [*range(0, 100, 7), *range(100, len(whole), 501), len(whole) - 1]:
+        path.write_bytes(whole[:length])
+        with pytest.raises(ValueError, match="cut off"):
+            charlstm.load_model(path)
+
+
+def test_a_kill_leaves_the_old_file_or_the_new_one(tmp_path):
     path = tmp_path / "model.safetensors"
-    with pytest.raises(FileNotFoundError, match="no model file"):
-        charlstm.load_model(path)
-    charlstm.save_model(path, model, vocabulary)
-    path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(ValueError, match="damaged"):
-        charlstm.load_model(path)
-    from safetensors.numpy import save_file
-
-    save_file({"weights": np.zeros(3)}, path)
-    with pytest.raises(ValueError, match="not a model file"):
-        charlstm.load_model(path)
+    code = (
+        "import sys, charlstm; charlstm.import_tensorflow_quietly(); v = charlstm.Vocabulary('ab');"
+        "m = charlstm.build_model(2, 256, 512); n = 0; charlstm.save_model(sys.argv[1], m, v); print(flush=True)\n"
+        "while True: n += 1; charlstm.save_model(sys.argv[1], m, v, card={'n': n})"
+    )
+    for milliseconds in (1, 7, 23):
+        process = subprocess.Popen([sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE)
+        process.stdout.readline()
+        time.sleep(milliseconds / 1000)
+        process.kill()
+        process.communicate()
+        assert charlstm.load_model(path)[0].count_params() > 10**6
 
 
 def test_pretrained_model_is_as_good_as_its_card_says(grimm):

@@ -1,5 +1,8 @@
 """Probabilities and generated text."""
 
+import subprocess
+import sys
+
 import keras
 import numpy as np
 import pytest
@@ -104,6 +107,7 @@ def test_top_p_keeps_the_fewest_that_reach_it(generator, vocabulary):
         ({"temperature": float("nan")}, "temperature"),
         ({"temperature": float("inf")}, "temperature"),
         ({"top_k": 0}, "top_k"),
+        ({"top_k": 18}, "top_k must be at most 17"),
         ({"top_p": 0}, "top_p"),
         ({"top_p": 1.1}, "top_p"),
     ],
@@ -115,22 +119,52 @@ def test_bad_input_is_refused_before_the_first_character(generator, options, mes
         generator.generate_batch(**{"prompt": "the", "count": 2, "length": 5, **options})
 
 
-def test_empty_batch_is_refused(generator):
-    with pytest.raises(ValueError, match="count"):
+@pytest.mark.parametrize("options", [{"length": 2.5}, {"length": "5"}, {"top_k": 1.5}, {"temperature": "hot"}])
+def test_numbers_of_the_wrong_type_are_refused(generator, options):
+    with pytest.raises(TypeError):
+        generator.stream(**{"prompt": "the", "length": 5, **options})
+
+
+def test_an_empty_batch_is_refused(generator):
+    with pytest.raises(ValueError, match="count must be at least 1"):
         generator.generate_batch("the", 0)
 
 
-def test_models_that_it_cannot_serve_are_refused(model, vocabulary):
+def test_a_vocabulary_of_another_size_is_refused(model):
     with pytest.raises(ValueError, match="but the vocabulary 3"):
         charlstm.Generator(model, charlstm.Vocabulary("abc"))
-    layers = [
-        keras.layers.Embedding(5, 4),
-        keras.layers.LSTM(4, activation="relu", return_sequences=True),
-        keras.layers.Dense(5),
-    ]
-    other = keras.Sequential([keras.Input((None,)), *layers])
-    with pytest.raises(ValueError, match="activations"):
-        charlstm.Generator(other, charlstm.Vocabulary("abcde"))
+
+
+def test_weights_that_are_not_finite_are_refused(model, vocabulary):
+    kernel, bias = model.layers[-1].get_weights()
+    model.layers[-1].set_weights([kernel, np.full_like(bias, np.nan)])
+    with pytest.raises(ValueError, match="dense_bias holds NaN"):
+        charlstm.Generator(model, vocabulary)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "suggestion"), [("THe", "did you mean 't'"), ("thé", "did you mean 'e'"), ("the’", "leave it out")]
+)
+def test_unknown_characters_in_a_prompt_get_a_suggestion(generator, prompt, suggestion):
+    with pytest.raises(ValueError, match=suggestion):
+        generator.generate(prompt)
+
+
+def test_unknown_unicode_forms_get_a_suggestion():
+    with pytest.raises(ValueError, match=r"normalize\('NFC', text\)"):
+        charlstm.Vocabulary.from_text("thé ").encode("the\u0301")
+    with pytest.raises(ValueError, match=r"normalize\('NFD', text\)"):
+        charlstm.Vocabulary.from_text("the\u0301 ").encode("thé")
+    with pytest.raises(ValueError, match="did you mean '\"'"):
+        charlstm.Vocabulary.from_text('"a').encode("“a")
+
+
+def test_generator_from_a_file_is_the_same_and_needs_no_keras(tmp_path, model, vocabulary, generator):
+    charlstm.save_model(tmp_path / "model.safetensors", model, vocabulary)
+    loaded = charlstm.Generator.load(tmp_path / "model.safetensors")
+    assert loaded.generate("the", 30, seed=1) == generator.generate("the", 30, seed=1)
+    code = "import charlstm, sys; charlstm.Generator.load().generate('The', 9); print('keras' in sys.modules)"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True) == "False\n"
 
 
 def test_a_trained_model_has_learned_its_text(model, vocabulary, text):
