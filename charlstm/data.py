@@ -23,22 +23,19 @@ class Vocabulary:
 
     chars: str
 
+    def __post_init__(self):
+        if not isinstance(self.chars, str) or not self.chars or list(self.chars) != sorted(set(self.chars)):
+            raise ValueError("a vocabulary is made of different characters in sorted order: use from_text(some_text)")
+
     @classmethod
     def from_text(cls, text: str) -> "Vocabulary":
         """The vocabulary of all characters that occur in ``text``. Raises ValueError if there are none."""
-        if not text:
-            raise ValueError("an empty text has no characters: give a text to make the vocabulary from")
         return cls("".join(sorted(set(text))))
 
     @classmethod
     def from_json(cls, text: str) -> "Vocabulary":
         """The vocabulary that ``to_json`` wrote. Raises ValueError for anything else."""
-        chars = json.loads(text)
-        if not isinstance(chars, str) or not chars or list(chars) != sorted(set(chars)):
-            raise ValueError(
-                "this is not the JSON of a vocabulary: expected one string of sorted, different characters"
-            )
-        return cls(chars)
+        return cls(json.loads(text))
 
     def to_json(self) -> str:
         """The vocabulary as a JSON string, in ASCII."""

@@ -55,7 +55,7 @@ def write_head(notebook: nbformat.NotebookNode, path: Path) -> None:
     """The title cell's line of links, and the set-up cell below it."""
     title, *rest = notebook.cells[0].source.split("\n")
     rest = [line for line in rest if "colab.research.google.com" not in line]
-    notebook.cells[0].source = "\n".join([title, "", links(path), "", *rest]).replace("\n\n\n", "\n\n").rstrip()
+    notebook.cells[0].source = "\n\n".join([title, links(path), "\n".join(rest).strip()])
     notebook.cells[1].source = SETUP
 
 

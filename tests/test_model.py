@@ -124,7 +124,7 @@ def test_bad_files_are_refused_by_name(tmp_path, model_file, load):
         ({"format": "charlstm 2"}, {}, "format charlstm 2, .* update charlstm"),
         ({"format": "charlstm"}, {}, "format charlstm"),
         ({"vocabulary": '"abc"'}, {}, "17 characters, but the vocabulary 3"),
-        ({"vocabulary": '"cba"'}, {}, "JSON of a vocabulary"),
+        ({"vocabulary": '"cba"'}, {}, "in sorted order"),
         ({"vocabulary": "{"}, {}, "not a whole model"),
         ({}, {"lstm_kernel": np.zeros((8, 47), np.float32)}, r"lstm_kernel has the shape \(8, 47\)"),
         ({}, {"dense_bias": None}, "dense_bias"),

@@ -1,6 +1,7 @@
 """What holds the package together: its imports, its size, and the files that repeat a version or an address."""
 
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -57,6 +58,26 @@ def test_repository_address_is_the_same_everywhere():
 def test_readme_lists_every_notebook(path):
     title = nbformat.read(path, as_version=4).cells[0].source.splitlines()[0]
     assert f"(notebooks/{path.name})" in README, title
+
+
+def test_refresh_writes_heads_and_badges_from_the_repository_address(tmp_path):
+    for folder in ("notebooks", "charlstm"):
+        shutil.copytree(ROOT / folder, tmp_path / folder)
+    for file in ("pyproject.toml", "README.md"):
+        shutil.copy(ROOT / file, tmp_path)
+
+    def refresh():
+        subprocess.run([sys.executable, "notebooks/refresh.py", "--no-run"], cwd=tmp_path, check=True)
+        files = [*sorted((tmp_path / "notebooks").glob("*.ipynb")), tmp_path / "README.md"]
+        return {file.name: file.read_text(encoding="utf-8") for file in files}
+
+    committed = {path.name: path.read_text(encoding="utf-8") for path in (ROOT / "notebooks").glob("*.ipynb")}
+    assert refresh() == committed | {"README.md": README}  # what is committed is up to date
+    project = (tmp_path / "pyproject.toml").read_text(encoding="utf-8")
+    address = PROJECT["urls"]["Repository"]
+    (tmp_path / "pyproject.toml").write_text(project.replace(address, "https://github.com/a/fork"), encoding="utf-8")
+    for name, text in refresh().items():
+        assert "github.com/a/fork" in text and address not in text, name
 
 
 def test_readme_links():
