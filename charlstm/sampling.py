@@ -142,7 +142,9 @@ def _draw(logits: np.ndarray, temperature: float, top_k: int | None, top_p: floa
     # One id for each row of logits [B, V].
     if temperature == 0:
         return logits.argmax(axis=-1)
-    probabilities = scaled_softmax(logits.astype(np.float64), 1 / temperature)
+    logits = logits - logits.max(axis=-1, keepdims=True)
+    with np.errstate(over="ignore"):  # at a tiny temperature all but the likeliest become -inf, of probability 0
+        probabilities = scaled_softmax(logits.astype(np.float64) / temperature)
     if top_k is not None or top_p is not None:
         probabilities = _keep_likeliest(probabilities, top_k or logits.shape[-1], top_p or 1.0)
     # A point thrown on the unit interval falls into each character's part of it as often as its probability says.

@@ -75,6 +75,7 @@ def test_temperature_zero_takes_the_likeliest(generator, vocabulary):
         assert text[end] == vocabulary.chars[generator.probabilities(text[:end]).argmax()]
     assert generator.generate_batch("the", 2, 20, temperature=0) == [text, text]
     assert generator.generate("the", 20, top_k=1) == text == generator.generate("the", 20, top_p=1e-9)
+    assert generator.generate("the", 20, temperature=1e-320) == text
 
 
 def test_drawn_as_often_as_the_probabilities_say(generator, vocabulary):
