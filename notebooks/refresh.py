@@ -14,7 +14,6 @@ import tomllib
 from pathlib import Path
 
 import nbformat
-from nbclient import NotebookClient
 
 import charlstm
 
@@ -61,6 +60,8 @@ def write_head(notebook: nbformat.NotebookNode, path: Path) -> None:
 
 def execute(notebook: nbformat.NotebookNode) -> None:
     """Run all cells in a fresh kernel, and refuse what a reader should not see."""
+    from nbclient import NotebookClient  # comes with the extra "lab", and --no-run does not need it
+
     client = NotebookClient(
         notebook,
         kernel_name="python3",
