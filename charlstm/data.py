@@ -18,7 +18,7 @@ from charlstm.sources import SOURCES, SourceUnavailable, find_file, read_text, s
 class Vocabulary:
     """The characters of a text in sorted order. A character's place in that order, from 0, is its id.
 
-    These are chapter 16's two mappings: ``encode`` goes from characters to ids, ``decode`` from ids to characters.
+    Chapter 16's two mappings, built in notebook 01_data: ``encode`` makes ids of characters, ``decode`` the reverse.
     """
 
     chars: str
@@ -79,9 +79,7 @@ class Vocabulary:
         """The text that ``ids``, integers of shape ``[n]``, stand for. Raises ValueError for an id out of range."""
         ids = np.asarray(ids, dtype=np.int64)
         if ids.size and not (0 <= ids.min() and ids.max() < len(self)):
-            raise ValueError(
-                f"ids must lie between 0 and {len(self) - 1}, but these run from {ids.min()} to {ids.max()}"
-            )
+            raise ValueError(f"ids must lie between 0 and {len(self) - 1}, but run from {ids.min()} to {ids.max()}")
         return self._codes[ids].tobytes().decode("utf-32-le", "surrogatepass")
 
     def __len__(self) -> int:
@@ -93,7 +91,7 @@ class Vocabulary:
 
 @dataclass(frozen=True)
 class Corpus:
-    """A text to learn from; ``len(corpus)`` is its number of characters.
+    """A text to learn from (notebook 01_data); ``len(corpus)`` is its number of characters.
 
     name: a key of ``SOURCES``, or your file's name; text: the whole text; origin: the title or path it came from.
     """
@@ -130,7 +128,7 @@ class Corpus:
 
 
 def load_corpus(source: str | os.PathLike | None = None, encoding: str = "utf-8") -> Corpus:
-    """The text to learn from.
+    """The text to learn from. Built in notebook 01_data.
 
     source: ``"grimm"``, ``"mysterious_island"`` or ``"tales"`` (bundled with this package), or the path to a text of
         your own. None takes Grimm if it can be had, else the tales, and says in one line which and why.
@@ -159,13 +157,11 @@ def load_corpus(source: str | os.PathLike | None = None, encoding: str = "utf-8"
 def split(ids: np.ndarray, held_out: float = 0.1) -> tuple[np.ndarray, np.ndarray]:
     """``ids`` as a head to train on and a contiguous tail, the fraction ``held_out``, which training never sees.
 
-    Both are views. Raises ValueError if ``held_out`` is not between 0 and 1 or a part would be empty.
+    Both are views. Raises ValueError if a part would be empty. Used from notebook 01_data on.
     """
     border = int(len(ids) * (1 - held_out))
     if not 0 < border < len(ids):
-        raise ValueError(
-            f"held_out={held_out} leaves a part of the {len(ids)} characters empty: give a fraction such as 0.1"
-        )
+        raise ValueError(f"held_out={held_out} leaves a part of {len(ids)} characters empty: give one such as 0.1")
     return ids[:border], ids[border:]
 
 

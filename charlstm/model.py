@@ -18,14 +18,17 @@ WEIGHT_NAMES = ("embeddings", "lstm_kernel", "lstm_recurrent_kernel", "lstm_bias
 
 
 def build_model(
-    vocab_size: int, embedding_dim: int = 256, rnn_units: int = 512, embeddings_initializer="unit_normal"
+    vocab_size: int,
+    embedding_dim: int = 256,
+    rnn_units: int = 512,
+    embeddings_initializer: "str | keras.Initializer" = "unit_normal",
 ) -> "keras.Sequential":
     """Embedding, LSTM, Dense: from ids, int32 ``[B, T]``, to logits, float32 ``[B, T, vocab_size]`` (chapter 16).
 
     embeddings_initializer: ``"unit_normal"``, a normal distribution of standard deviation 1, makes the model learn
         faster than the book's choice, Keras's default ``"uniform"`` (from -0.05 to 0.05); or any other of Keras.
 
-    Raises ValueError if a size is below 1.
+    Raises ValueError if a size is below 1. Built in notebook 03_model.
     """
     import keras
 
@@ -50,9 +53,7 @@ def layers_of(model: "keras.Sequential") -> list["keras.layers.Layer"]:
     expected = [keras.layers.Embedding, keras.layers.LSTM, keras.layers.Dense]
     if len(model.layers) != 3 or not all(map(isinstance, model.layers, expected)):
         found = ", ".join(type(layer).__name__ for layer in model.layers)
-        raise ValueError(
-            f"only a model of Embedding, LSTM, Dense, as build_model makes it, will do, but this one has: {found}"
-        )
+        raise ValueError(f"the model must be Embedding, LSTM, Dense, as build_model makes it, but has: {found}")
     return model.layers
 
 
@@ -81,7 +82,7 @@ def save_model(
     model: "keras.Sequential",
     vocabulary: Vocabulary,
     card: dict | None = None,
-    dtype="float32",
+    dtype: str = "float32",
 ) -> None:
     """Write the weights, the vocabulary and a model card to one .safetensors file, which can hold no code.
 
@@ -90,7 +91,7 @@ def save_model(
     dtype: of the weights in the file; ``"float16"`` halves it.
 
     An older file at ``path`` is replaced whole or not at all. Raises ValueError like ``weights_of`` and
-    ``check_weights``.
+    ``check_weights``. Used in notebooks 03_model and 04_training.
     """
     from importlib.metadata import version
 
@@ -117,7 +118,7 @@ def save_model(
 def load_model(path: str | os.PathLike) -> tuple["keras.Sequential", Vocabulary]:
     """The model and vocabulary that ``save_model`` wrote to ``path``; its weights become float32 again.
 
-    Raises FileNotFoundError, or ValueError for a file that is damaged or not of this format.
+    Raises FileNotFoundError, or ValueError for a file that is damaged or not of this format. (Notebook 03_model.)
     """
     weights, vocabulary, _ = read_model_file(path)
     model = build_model(*weights["embeddings"].shape, rnn_units=len(weights["dense_kernel"]))
@@ -126,7 +127,7 @@ def load_model(path: str | os.PathLike) -> tuple["keras.Sequential", Vocabulary]
 
 
 def load_pretrained() -> tuple["keras.Sequential", Vocabulary]:
-    """The model that comes with this package, trained on Grimm's Fairy Stories, and its vocabulary."""
+    """The model in this package, trained on Grimm's Fairy Stories, and its vocabulary. Used from 03_model on."""
     return load_model(PRETRAINED)
 
 
@@ -136,7 +137,7 @@ def read_card(path: str | os.PathLike = PRETRAINED) -> dict:
 
 
 def read_model_file(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], Vocabulary, dict]:
-    """Weights (by name, as ``weights_of``), vocabulary and card from a file; no Keras needed. Raises like ``load_model``."""
+    """Weights (as ``weights_of``), vocabulary and card from a file; no Keras needed. Raises like ``load_model``."""
     from safetensors import SafetensorError, safe_open
 
     if not Path(path).is_file():

@@ -10,11 +10,11 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 
-def split_input_target(chunk):
+def split_input_target(chunk: "np.ndarray | tf.Tensor") -> tuple:
     """An input and its target from a chunk of ``seq_length + 1`` ids: all but the last id, and all but the first.
 
-    The target is the input moved on by one character (chapter 16). ``chunk`` is any array or tensor of shape
-    ``[..., seq_length + 1]``; both results have shape ``[..., seq_length]``.
+    The target is the input moved on by one character (chapter 16; notebook 02_pipeline). ``chunk`` is any array or
+    tensor of shape ``[..., seq_length + 1]``; both results have shape ``[..., seq_length]``.
     """
     return chunk[..., :-1], chunk[..., 1:]
 
@@ -29,7 +29,7 @@ def make_dataset(
     shuffle: take the windows in a new order, any of all orders, each time the dataset is gone through. The order
         depends on ``seed`` and on how often that has been; without a seed it differs in every run.
 
-    Raises ValueError if ``ids`` holds less than one window, or a length is below 1.
+    Raises ValueError if ``ids`` holds less than one window, or a length is below 1. Built in notebook 02_pipeline.
     """
     import tensorflow as tf
 

@@ -18,7 +18,7 @@ def scaled_softmax(logits: np.ndarray, scale_factor: float = 1.0) -> np.ndarray:
     """Probabilities, of the same shape as ``logits`` (``[..., V]``), that sum to 1 along the last axis.
 
     scale_factor: chapter 16's alpha, by which the logits are multiplied first; it is 1 / temperature. Above 1 the
-        likely characters become likelier; near 0 all become equally likely.
+        likely characters become likelier; near 0 all become equally likely. Built in notebook 05_sampling.
     """
     scaled = np.asarray(logits) * scale_factor
     exponentials = np.exp(scaled - scaled.max(axis=-1, keepdims=True))  # the largest is exp(0): nothing can overflow
@@ -30,7 +30,7 @@ class Generator:
 
     Its probabilities are those of the Keras model; it is faster because it neither reads the text again for each new
     character nor starts a TensorFlow computation for each step. Embedding and input kernel are multiplied once, into
-    a table with one row for each character. Raises ValueError like ``weights_of`` and ``check_weights``.
+    a table, a row a character (05_sampling). Raises ValueError like ``weights_of`` and ``check_weights``.
     """
 
     def __init__(self, model: "keras.Sequential", vocabulary: Vocabulary):

@@ -66,7 +66,7 @@ def find_file(name: str, seconds: float = 600) -> Path:
             reason = "sent another file (wrong SHA-256)" if isinstance(error, ValueError) else type(error).__name__
             tried.append(f"{urlsplit(url).hostname}: {reason}")
     raise SourceUnavailable(
-        f"{source.title} could not be had ({'; '.join(tried)}): save {source.urls[0]} as {source.file_name} in {cache}, "
+        f"{source.title} could not be had ({'; '.join(tried)}): save {source.urls[0]} as {source.file_name} in {cache} "
         f"or in a folder that CHARLSTM_DATA names"
     )
 

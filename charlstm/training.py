@@ -21,10 +21,10 @@ def train(
     model: "keras.Sequential",
     dataset: "tf.data.Dataset",
     epochs: int,
-    learning_rate=0.001,
+    learning_rate: "float | keras.optimizers.schedules.LearningRateSchedule" = 0.001,
     held_out_ids: np.ndarray | None = None,
 ) -> dict[str, list[float]]:
-    """Compile ``model`` with Adam and cross-entropy (chapter 16), fit it, and print one line for each epoch.
+    """Compile with Adam and cross-entropy (chapter 16), fit, print a line an epoch. Built in notebook 04_training.
 
     dataset: batches of (input, target), as ``make_dataset`` makes them.
     learning_rate: a number, by default the book's, or a Keras schedule.
@@ -61,7 +61,7 @@ def bits_per_char(model: "keras.Sequential", ids: np.ndarray, seq_length: int = 
 
     This is the cross-entropy in base 2: 0 for a model that is always certain and right, log2(V) for one that guesses.
     The text is read once, from beginning to end, and the LSTM's state is carried through all of it; ``seq_length``
-    only sets how many characters are read at a time. Raises ValueError for less than two characters.
+    only sets how many characters are read at a time. Raises ValueError for less than two. Built in 04_training.
     """
     import keras
     import tensorflow as tf
