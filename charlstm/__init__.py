@@ -5,8 +5,9 @@ Every name below is built by hand in a notebook before it is imported from here:
     01_data      load_corpus, Corpus, Vocabulary, split
     02_pipeline  make_dataset, split_input_target
     03_model     build_model, save_model, load_model, load_pretrained, read_card
-    04_training  train, bits_per_char
+    04_training  train, bits_per_char, RECIPES, Recipe
     05_sampling  Generator, scaled_softmax
+    06_speed     charlstm.fast_lstm.FastLSTM
 
 TensorFlow takes seconds to import, so no module imports it before a function needs it.
 """
@@ -14,14 +15,18 @@ TensorFlow takes seconds to import, so no module imports it before a function ne
 import os
 
 from charlstm.data import Corpus, Vocabulary, load_corpus, split
-from charlstm.model import build_model, load_model, load_pretrained, read_card, save_model
+from charlstm.files import load_model, load_pretrained, read_card, save_model
+from charlstm.model import build_model
 from charlstm.pipeline import make_dataset, split_input_target
+from charlstm.recipes import RECIPES, Recipe
 from charlstm.sampling import Generator, scaled_softmax
 from charlstm.training import bits_per_char, train
 
 __all__ = [
+    "RECIPES",
     "Corpus",
     "Generator",
+    "Recipe",
     "Vocabulary",
     "bits_per_char",
     "build_model",

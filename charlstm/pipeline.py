@@ -1,7 +1,8 @@
 """From an array of ids to batches of inputs and targets. Built by hand in notebook 02_pipeline."""
 
-import itertools
+import hashlib
 import mmap
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -29,36 +30,66 @@ def make_dataset(
     shuffle: take the windows in a new order, any of all orders, each time the dataset is gone through. The order
         depends on ``seed`` and on how often that has been; without a seed it differs in every run.
 
+    The dataset's attribute ``windows`` holds these settings (``Windows``), for a training that is to go on later.
     Raises ValueError if ``ids`` holds less than one window, or a length is below 1. Built in notebook 02_pipeline.
     """
     import tensorflow as tf
 
     if seq_length < 1 or batch_size < 1:
         raise ValueError(f"seq_length ({seq_length}) and batch_size ({batch_size}) must be at least 1")
-    chunk_size = seq_length + 1
-    n_windows = len(ids) // chunk_size
-    if n_windows == 0:
+    if len(ids) <= seq_length:
         raise ValueError(
-            f"a text of {len(ids)} characters holds no window of seq_length + 1 = {chunk_size}: "
+            f"a text of {len(ids)} characters holds no window of seq_length + 1 = {seq_length + 1}: "
             f"use a longer text or a smaller seq_length"
         )
-    windows = ids[: n_windows * chunk_size].reshape(n_windows, chunk_size)  # another view of the same numbers
-    entropy = np.random.SeedSequence(seed).entropy  # the seed, or a random one if there is none
-    epochs = itertools.count()
-
-    def batches():
-        order = np.arange(n_windows)
-        if shuffle:
-            np.random.default_rng([entropy, next(epochs)]).shuffle(order)
-        for start in range(0, n_windows, batch_size):
-            batch = windows[order[start : start + batch_size]].astype(np.int32)
-            _hand_back(ids)
-            yield split_input_target(batch)
-
+    windows = Windows(ids, seq_length, batch_size, shuffle, seed)
     signature = tf.TensorSpec((None, seq_length), tf.int32)
-    dataset = tf.data.Dataset.from_generator(batches, output_signature=(signature, signature))
-    n_batches = -(-n_windows // batch_size)
-    return dataset.apply(tf.data.experimental.assert_cardinality(n_batches)).prefetch(tf.data.AUTOTUNE)
+    dataset = tf.data.Dataset.from_generator(windows.batches, output_signature=(signature, signature))
+    n_batches = -(-len(windows) // batch_size)
+    dataset = dataset.apply(tf.data.experimental.assert_cardinality(n_batches)).prefetch(tf.data.AUTOTUNE)
+    dataset.windows = windows
+    return dataset
+
+
+class Windows:
+    """The windows of a dataset, and the order in which they come, which ``entropy`` and ``epoch`` determine.
+
+    entropy: the seed, or a random number where none was given; epoch: the number of the next pass, from 0.
+    """
+
+    def __init__(self, ids: np.ndarray, seq_length: int, batch_size: int, shuffle: bool, seed: int | None):
+        n_windows = len(ids) // (seq_length + 1)
+        self.ids, self.seq_length, self.batch_size, self.shuffle, self.seed = ids, seq_length, batch_size, shuffle, seed
+        self.rows = ids[: n_windows * (seq_length + 1)].reshape(n_windows, -1)  # another view of the same numbers
+        self.entropy = np.random.SeedSequence(seed).entropy
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def n_targets(self) -> int:
+        """How many characters are predicted in one epoch."""
+        return len(self) * self.seq_length
+
+    def describe(self) -> dict:
+        """The settings, and a checksum of the text: equal for equal datasets."""
+        checksum = hashlib.sha256()
+        for start in range(0, len(self), 1000):
+            checksum.update(self.rows[start : start + 1000].astype(np.int32).tobytes())
+        names = "seq_length", "batch_size", "shuffle", "seed"
+        return {**{name: getattr(self, name) for name in names}, "text": checksum.hexdigest()}
+
+    def batches(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """One pass: the batches of the next epoch, (input, target)."""
+        order = np.arange(len(self))
+        if self.shuffle:
+            np.random.default_rng([self.entropy, self.epoch]).shuffle(order)
+        self.epoch += 1
+        for start in range(0, len(self), self.batch_size):
+            batch = self.rows[order[start : start + self.batch_size]].astype(np.int32)
+            _hand_back(self.ids)
+            yield split_input_target(batch)
 
 
 def _hand_back(ids: np.ndarray) -> None:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from charlstm.data import Vocabulary
-from charlstm.model import PRETRAINED, check_weights, read_model_file, weights_of
+from charlstm.files import PRETRAINED, check_weights, read_model_file
+from charlstm.model import StepwiseLSTM, weights_of
 
 if TYPE_CHECKING:
     import keras
@@ -29,8 +30,8 @@ class Generator:
     """Writes text with a model's weights in plain NumPy, one step for each character, carrying the LSTM's state.
 
     Its probabilities are those of the Keras model; it is faster because it neither reads the text again for each new
-    character nor starts a TensorFlow computation for each step. Embedding and input kernel are multiplied once, into
-    a table, a row a character (05_sampling). Raises ValueError like ``weights_of`` and ``check_weights``.
+    character nor starts a TensorFlow computation for each step (``StepwiseLSTM``; notebook 05_sampling). Raises
+    ValueError like ``weights_of`` and ``check_weights``.
     """
 
     def __init__(self, model: "keras.Sequential", vocabulary: Vocabulary):
@@ -47,9 +48,7 @@ class Generator:
     def _take(self, weights: dict[str, np.ndarray], vocabulary: Vocabulary) -> None:
         check_weights(weights, vocabulary)
         self.vocabulary = vocabulary
-        self._input_table = weights["embeddings"] @ weights["lstm_kernel"] + weights["lstm_bias"]  # [V, 4H]
-        self._recurrent_kernel = weights["lstm_recurrent_kernel"]
-        self._dense_kernel, self._dense_bias = weights["dense_kernel"], weights["dense_bias"]
+        self._network = StepwiseLSTM(weights)
 
     def probabilities(self, text: str) -> np.ndarray:
         """The probability of each character of the vocabulary to come next after ``text``: float32 of shape ``[V]``.
@@ -110,7 +109,7 @@ class Generator:
             for _ in range(length):
                 ids = _draw(logits, temperature, top_k, top_p, rng)
                 yield ids
-                logits, state = self._step(ids, state)
+                logits, state = self._network.step(ids, state)
 
         return steps()
 
@@ -118,24 +117,10 @@ class Generator:
         # Logits and state after the whole text, for `count` equal streams, from a state of zeros.
         if not text:
             raise ValueError("the prompt is empty: give at least one character for the model to go on from")
-        zeros = np.zeros((1, len(self._recurrent_kernel)), dtype=np.float32)
-        state = zeros, zeros
+        state = self._network.empty_state()
         for char_id in self.vocabulary.encode(text):
-            logits, state = self._step([char_id], state)
+            logits, state = self._network.step([char_id], state)
         return np.repeat(logits, count, axis=0), tuple(np.repeat(part, count, axis=0) for part in state)
-
-    def _step(self, ids, state):
-        # One LSTM step for each of B streams: ids [B], state two arrays [B, H] -> logits [B, V], new state.
-        hidden, cell = state
-        gates = self._input_table[ids] + hidden @ self._recurrent_kernel
-        input_gate, forget_gate, candidate, output_gate = np.split(gates, 4, axis=-1)  # Keras's order
-        cell = _sigmoid(forget_gate) * cell + _sigmoid(input_gate) * np.tanh(candidate)
-        hidden = _sigmoid(output_gate) * np.tanh(cell)
-        return hidden @ self._dense_kernel + self._dense_bias, (hidden, cell)
-
-
-def _sigmoid(x: np.ndarray) -> np.ndarray:
-    return 0.5 * np.tanh(0.5 * x) + 0.5  # equal to 1 / (1 + exp(-x)), but exp can overflow
 
 
 def _draw(logits: np.ndarray, temperature: float, top_k: int | None, top_p: float | None, rng) -> np.ndarray:

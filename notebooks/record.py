@@ -16,7 +16,7 @@ import keras
 import tensorflow as tf
 
 import charlstm
-from charlstm.model import PRETRAINED, load_pretrained
+from charlstm.files import PRETRAINED, load_pretrained
 from charlstm.sources import SOURCES
 from charlstm.training import BOOK_RUN
 

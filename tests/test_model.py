@@ -1,17 +1,13 @@
-"""The network and its file."""
+"""The network."""
 
-import pickle
-import subprocess
-import sys
-import time
+import dataclasses
 
 import keras
 import numpy as np
 import pytest
-from safetensors import safe_open
-from safetensors.numpy import save_file
 
 import charlstm
+from charlstm.fast_lstm import FastLSTM
 
 
 def test_parameters_of_the_book():
@@ -28,141 +24,22 @@ def test_initializer_of_the_embedding():
         return np.std(charlstm.build_model(50, 64, 4, **options).get_weights()[0])
 
     assert spread() == pytest.approx(1, rel=0.1)
-    assert spread(embeddings_initializer="uniform") == pytest.approx(0.1 / np.sqrt(12), rel=0.1)
+    assert spread(recipe="book") == pytest.approx(0.1 / np.sqrt(12), rel=0.1)
+    other = dataclasses.replace(charlstm.RECIPES["book"], embeddings_initializer="zeros")
+    assert spread(recipe=other) == 0
+
+
+def test_layer_of_the_recipe():
+    assert type(charlstm.build_model(5, 4, 4, recipe="book").layers[1]) is keras.layers.LSTM
+    assert type(charlstm.build_model(5, 4, 4).layers[1]) is FastLSTM
+
+
+def test_unknown_recipes_are_refused():
+    with pytest.raises(ValueError, match="no recipe 'slow': take one of book, quick"):
+        charlstm.build_model(5, recipe="slow")
 
 
 @pytest.mark.parametrize("sizes", [(0, 8, 8), (5, 0, 8), (5, 8, -1)])
 def test_sizes_below_one_are_refused(sizes):
     with pytest.raises(ValueError, match="at least 1"):
         charlstm.build_model(*sizes)
-
-
-def test_file_gives_back_model_vocabulary_and_card(tmp_path, model, vocabulary):
-    path = tmp_path / "model.safetensors"
-    charlstm.save_model(path, model, vocabulary, card={"text": "geese", "losses": [2.5, 1.5]})
-    loaded, loaded_vocabulary = charlstm.load_model(path)
-    ids = vocabulary.encode("the goose")[None]
-    assert np.array_equal(loaded(ids), model(ids)) and loaded_vocabulary == vocabulary
-    card = charlstm.read_card(path)
-    assert card["text"] == "geese" and card["losses"] == [2.5, 1.5]
-    assert card["architecture"] == "Embedding(17, 8), LSTM(12), Dense(17)" and "keras" in card["versions"]
-    assert [file.name for file in tmp_path.iterdir()] == ["model.safetensors"]
-
-
-def test_half_precision_file(tmp_path, model, vocabulary):
-    charlstm.save_model(tmp_path / "full", model, vocabulary)
-    charlstm.save_model(tmp_path / "half", model, vocabulary, dtype="float16")
-    assert (tmp_path / "half").stat().st_size < 0.75 * (tmp_path / "full").stat().st_size
-    loaded, _ = charlstm.load_model(tmp_path / "half")
-    for before, after in zip(model.get_weights(), loaded.get_weights(), strict=True):
-        np.testing.assert_allclose(after, before, rtol=1e-3, atol=1e-6)
-
-
-def test_a_vocabulary_of_another_size_is_refused(tmp_path, model):
-    with pytest.raises(ValueError, match="but the vocabulary 3"):
-        charlstm.save_model(tmp_path / "model.safetensors", model, charlstm.Vocabulary("abc"))
-    assert not list(tmp_path.iterdir())
-
-
-def test_other_layers_are_refused_by_name(tmp_path, vocabulary):
-    other = keras.Sequential([keras.layers.Embedding(5, 4), keras.layers.GRU(4), keras.layers.Dense(5)])
-    with pytest.raises(ValueError, match="Embedding, GRU, Dense"):
-        charlstm.save_model(tmp_path / "model.safetensors", other, vocabulary)
-    with pytest.raises(ValueError, match="Embedding, GRU, Dense"):
-        charlstm.Generator(other, vocabulary)
-
-
-@pytest.mark.parametrize(
-    ("lstm", "dense", "message"),
-    [
-        ({"activation": "relu"}, {}, "'memory' has activation='relu': only 'tanh'"),
-        ({"recurrent_activation": "tanh"}, {}, "'memory' has recurrent_activation"),
-        ({"use_bias": False}, {}, "'memory' has use_bias=False"),
-        ({"go_backwards": True}, {}, "'memory' has go_backwards=True"),
-        ({"return_sequences": False}, {}, "'memory' has return_sequences=False"),
-        ({}, {"activation": "softmax"}, "'scores' has activation='softmax'"),
-        ({}, {"use_bias": False}, "'scores' has use_bias=False"),
-    ],
-)
-def test_other_settings_are_refused_by_the_layers_name(lstm, dense, message):
-    layers = [
-        keras.layers.Embedding(3, 4),
-        keras.layers.LSTM(4, **{"return_sequences": True, "name": "memory"} | lstm),
-        keras.layers.Dense(3, **{"name": "scores"} | dense),
-    ]
-    with pytest.raises(ValueError, match=message):
-        charlstm.Generator(keras.Sequential([keras.Input((None,)), *layers]), charlstm.Vocabulary("abc"))
-
-
-@pytest.fixture
-def model_file(tmp_path, model, vocabulary):
-    """model_file(**changes): a file of the tiny model, with some weights or metadata replaced."""
-
-    def write(metadata=(), **changes):
-        path = tmp_path / "model.safetensors"
-        charlstm.save_model(path, model, vocabulary)
-        with safe_open(path, framework="numpy") as file:
-            weights = {name: file.get_tensor(name) for name in file.keys()} | changes  # noqa: SIM118
-            metadata = file.metadata() | dict(metadata)
-        save_file({name: weight for name, weight in weights.items() if weight is not None}, path, metadata)
-        return path
-
-    return write
-
-
-@pytest.mark.parametrize("load", [charlstm.load_model, charlstm.Generator.load, charlstm.read_card])
-def test_bad_files_are_refused_by_name(tmp_path, model_file, load):
-    with pytest.raises(FileNotFoundError, match="no model file .*missing"):
-        load(tmp_path / "missing.safetensors")
-    (tmp_path / "pickle").write_bytes(pickle.dumps({"weights": 1}))
-    with pytest.raises(ValueError, match="pickle is cut off, damaged or no .safetensors"):
-        load(tmp_path / "pickle")
-    save_file({"weights": np.zeros(3)}, tmp_path / "other")
-    with pytest.raises(ValueError, match="other is not a model of this package"):
-        load(tmp_path / "other")
-    for metadata, changes, message in (
-        ({"format": "charlstm 2"}, {}, "format charlstm 2, .* update charlstm"),
-        ({"format": "charlstm"}, {}, "format charlstm"),
-        ({"vocabulary": '"abc"'}, {}, "17 characters, but the vocabulary 3"),
-        ({"vocabulary": '"cba"'}, {}, "in sorted order"),
-        ({"vocabulary": "{"}, {}, "not a whole model"),
-        ({}, {"lstm_kernel": np.zeros((8, 47), np.float32)}, r"lstm_kernel has the shape \(8, 47\)"),
-        ({}, {"dense_bias": None}, "dense_bias"),
-        ({}, {"extra": np.zeros(1)}, "also holds extra"),
-        ({}, {"dense_bias": np.full(17, np.nan, np.float32)}, "dense_bias holds NaN"),
-    ):
-        with pytest.raises(ValueError, match=f"model.safetensors .*{message}"):
-            load(model_file(metadata, **changes))
-
-
-def test_a_file_that_is_cut_off_anywhere_is_refused(model_file):
-    path = model_file()
-    whole = path.read_bytes()
-    for length in [*range(0, 100, 7), *range(100, len(whole), 501), len(whole) - 1]:
-        path.write_bytes(whole[:length])
-        with pytest.raises(ValueError, match="cut off"):
-            charlstm.load_model(path)
-
-
-def test_a_kill_leaves_the_old_file_or_the_new_one(tmp_path):
-    path = tmp_path / "model.safetensors"
-    code = (
-        "import sys, charlstm; charlstm.import_tensorflow_quietly(); v = charlstm.Vocabulary('ab');"
-        "m = charlstm.build_model(2, 256, 512); n = 0; charlstm.save_model(sys.argv[1], m, v); print(flush=True)\n"
-        "while True: n += 1; charlstm.save_model(sys.argv[1], m, v, card={'n': n})"
-    )
-    for milliseconds in (1, 7, 23):
-        process = subprocess.Popen([sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE)
-        process.stdout.readline()
-        time.sleep(milliseconds / 1000)
-        process.kill()
-        process.communicate()
-        assert charlstm.load_model(path)[0].count_params() > 10**6
-
-
-def test_pretrained_model_is_as_good_as_its_card_says(grimm):
-    model, vocabulary = charlstm.load_pretrained()
-    _, held_out_ids = charlstm.split(vocabulary.encode(grimm.text))
-    assert charlstm.bits_per_char(model, held_out_ids) == pytest.approx(
-        charlstm.read_card()["held_out_bits_per_char"], abs=0.002
-    )

@@ -29,7 +29,7 @@ def test_modules_are_thin():
 
 
 def test_imports_run_one_way():
-    order = ["sources", "data", "pipeline", "model", "training", "sampling"]
+    order = ["sources", "data", "recipes", "pipeline", "model", "files", "training", "sampling"]
     for path in MODULES:
         used = re.findall(r"^from charlstm\.(\w+) import", path.read_text(encoding="utf-8"), re.MULTILINE)
         if path.stem in order:

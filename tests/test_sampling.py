@@ -1,5 +1,6 @@
 """Probabilities and generated text."""
 
+import dataclasses
 import subprocess
 import sys
 
@@ -170,7 +171,7 @@ def test_generator_from_a_file_is_the_same_and_needs_no_keras(tmp_path, model, v
 
 def test_a_trained_model_has_learned_its_text(model, vocabulary, text):
     dataset = charlstm.make_dataset(vocabulary.encode(text), seq_length=30, batch_size=8, seed=1)
-    charlstm.train(model, dataset, epochs=12, learning_rate=0.03)
+    charlstm.train(model, dataset, dataclasses.replace(charlstm.RECIPES["book"], learning_rate=0.03, epochs=12))
     assert (
         "goose"
         in charlstm.Generator(model, vocabulary).generate("the goose-girl went ", 200, temperature=0.3, seed=1)[20:]

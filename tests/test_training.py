@@ -1,12 +1,20 @@
-"""Fitting and measuring."""
+"""Fitting and measuring, stopping and going on."""
 
+import dataclasses
 import math
+import re
+import subprocess
+import sys
+import time
+from types import SimpleNamespace
 
 import keras
 import numpy as np
 import pytest
+import resumable
 
 import charlstm
+from charlstm import training
 from charlstm.training import read_book_run
 
 
@@ -20,11 +28,10 @@ def full_pass_bits(model, ids):
     return -log_probabilities[np.arange(len(ids) - 1), ids[1:]].mean() / math.log(2)
 
 
-@pytest.mark.parametrize("seq_length", [1, 7, 199, 1000])
-def test_bits_carry_the_state_through_the_whole_text(model, ids, seq_length):
-    assert charlstm.bits_per_char(model, ids[:200], seq_length) == pytest.approx(
-        full_pass_bits(model, ids[:200]), rel=1e-5
-    )
+@pytest.mark.parametrize("recipe", ["book", "quick"])
+def test_bits_carry_the_state_through_the_whole_text(vocabulary, ids, recipe):
+    model = charlstm.build_model(len(vocabulary), 8, 12, recipe)
+    assert charlstm.bits_per_char(model, ids[:200]) == pytest.approx(full_pass_bits(model, ids[:200]), rel=1e-5)
 
 
 def test_bits_leave_the_model_as_it_was(model, ids):
@@ -43,29 +50,224 @@ def test_bits_of_less_than_two_characters_are_refused(model):
         charlstm.bits_per_char(model, np.zeros(1, dtype=np.int32))
 
 
+def fast_learner(**changes):
+    return dataclasses.replace(charlstm.RECIPES["book"], learning_rate=0.01, **changes)
+
+
 def test_training_learns_and_reports(model, ids, capsys):
     train_ids, held_out_ids = charlstm.split(ids)
     dataset = charlstm.make_dataset(train_ids, seq_length=20, batch_size=8, seed=1)
     before = charlstm.bits_per_char(model, held_out_ids)
-    history = charlstm.train(model, dataset, epochs=3, learning_rate=0.01, held_out_ids=held_out_ids)
+    history = charlstm.train(model, dataset, fast_learner(epochs=3), held_out_ids=held_out_ids)
     assert history["loss"][2] < history["loss"][0] and history["held_out_bits"][2] < before
-    assert history["held_out_bits"][2] == pytest.approx(charlstm.bits_per_char(model, held_out_ids))
     lines = capsys.readouterr().out.splitlines()
     assert [line.split(":")[0] for line in lines] == ["epoch 1 of 3", "epoch 2 of 3", "epoch 3 of 3"]
     assert f"{history['loss'][0]:.4f} nats" in lines[0] and f"{history['held_out_bits'][0]:.3f} bits" in lines[0]
+    assert re.search(r"[\d,]+ characters/s, \d+ s left$", lines[0]) and lines[2].endswith(" 0 s left")
+
+
+def test_the_best_epoch_is_kept(model, ids, capsys):
+    held_out_ids = ids[:100][::-1]  # the better the model learns, the less it expects a text read backwards
+    dataset = charlstm.make_dataset(ids, seq_length=20, batch_size=8, seed=1)
+    history = charlstm.train(model, dataset, fast_learner(epochs=4), held_out_ids=held_out_ids)
+    best = min(history["held_out_bits"])
+    assert best < history["held_out_bits"][-1]  # or else this test tests nothing
+    assert charlstm.bits_per_char(model, held_out_ids) == pytest.approx(best, rel=1e-6)
+    assert f"weights of epoch {history['held_out_bits'].index(best) + 1}" in capsys.readouterr().out
 
 
 def test_training_without_held_out_text(model, ids):
     assert charlstm.train(model, charlstm.make_dataset(ids), epochs=1).keys() == {"loss"}
 
 
-def test_same_seed_same_losses(vocabulary, ids):
-    def run():
-        keras.utils.set_random_seed(3)
-        model = charlstm.build_model(len(vocabulary), 4, 6)
-        return charlstm.train(model, charlstm.make_dataset(ids, 20, seed=3), epochs=2)["loss"]
+def test_a_dataset_of_ones_own(model, ids, capsys):
+    assert len(charlstm.train(model, charlstm.make_dataset(ids).take(2), epochs=2)["loss"]) == 2
+    assert "characters/s" not in capsys.readouterr().out
 
-    assert run() == pytest.approx(run(), rel=1e-5)
+
+def test_the_books_recipe_is_keras_with_its_defaults(vocabulary, ids):
+    def run(with_helper):
+        keras.utils.set_random_seed(3)
+        model = charlstm.build_model(len(vocabulary), 4, 6, recipe="book")
+        dataset = charlstm.make_dataset(ids, 20, seed=3)
+        if with_helper:
+            return charlstm.train(model, dataset, "book", epochs=2)["loss"]
+        model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+        return model.fit(dataset, epochs=2, verbose=0, shuffle=False).history["loss"]
+
+    assert run(True) == pytest.approx(run(False), rel=1e-6)
+    assert charlstm.RECIPES["book"].epochs == 20
+
+
+def test_the_quick_schedule_rises_and_falls_and_clips(model, ids):
+    dataset = charlstm.make_dataset(ids, 20, 8, seed=1)
+    recipe = charlstm.RECIPES["quick"]
+    charlstm.train(model, dataset, recipe, epochs=3)
+    schedule = model.optimizer._learning_rate
+    rates = [float(schedule(step)) for step in range(3 * len(dataset) + 1)]
+    assert rates[0] == pytest.approx(recipe.learning_rate / 100) == pytest.approx(rates[-1])
+    assert int(np.argmax(rates)) == len(dataset) and max(rates) == pytest.approx(recipe.learning_rate)
+    assert model.optimizer.global_clipnorm == recipe.clip_norm
+
+
+@pytest.mark.parametrize(
+    ("recipe", "epochs", "message"), [("slow", None, "take one of book, quick"), ("book", 0, "at least 1")]
+)
+def test_bad_recipes_are_refused(model, ids, recipe, epochs, message):
+    with pytest.raises(ValueError, match=message):
+        charlstm.train(model, charlstm.make_dataset(ids), recipe, epochs)
+
+
+def test_nan_stops_the_training_and_leaves_the_weights(model, ids):
+    charlstm.train(model, charlstm.make_dataset(ids, 20, seed=1), epochs=1)
+    before = model.get_weights()
+    hopeless = dataclasses.replace(charlstm.RECIPES["book"], learning_rate=math.inf)
+    with pytest.raises(FloatingPointError, match=r"the loss became \w+ in epoch 1, step \d+ of 2: try a smaller"):
+        charlstm.train(model, charlstm.make_dataset(ids, 20, seed=1), hopeless)
+    assert all(map(np.array_equal, before, model.get_weights()))
+
+
+def same_weights(model, other):
+    return all(map(np.array_equal, model.get_weights(), other.get_weights()))
+
+
+@pytest.fixture(scope="module")
+def uninterrupted():
+    return resumable.run()
+
+
+@pytest.fixture
+def interrupt(monkeypatch):
+    """interrupt(n, ...): run, and press Ctrl-C after the n-th epoch, before it is kept."""
+
+    def run(epochs_before, checkpoint, **settings):
+        measured = []
+
+        def measure_or_interrupt(model, ids):
+            if len(measured) == epochs_before:
+                raise KeyboardInterrupt
+            measured.append(bits_per_char(model, ids))
+            return measured[-1]
+
+        bits_per_char = training.bits_per_char
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(training, "bits_per_char", measure_or_interrupt)
+            resumable.run(checkpoint, **settings)
+
+    return run
+
+
+@pytest.mark.parametrize("epochs_before", [0, 1, 3])
+def test_interrupted_and_resumed_is_uninterrupted(tmp_path, interrupt, uninterrupted, epochs_before, capsys):
+    interrupt(epochs_before, tmp_path / "checkpoint")
+    assert f"Interrupted in epoch {epochs_before + 1}: the model has the weights" in capsys.readouterr().out
+    model, history = resumable.run(tmp_path / "checkpoint")
+    assert history == uninterrupted[1] and same_weights(model, uninterrupted[0])
+    assert (f"{epochs_before} of 4 epochs are done" in capsys.readouterr().out) == (epochs_before > 0)
+
+
+def test_without_a_seed_the_order_goes_on_too(tmp_path, interrupt, monkeypatch):
+    monkeypatch.setattr(np.random, "SeedSequence", lambda seed: SimpleNamespace(entropy=99))
+    expected, _ = resumable.run(seed=None)
+    interrupt(2, tmp_path / "checkpoint", seed=None)
+    monkeypatch.setattr(np.random, "SeedSequence", lambda seed: SimpleNamespace(entropy=98))  # as another process would
+    assert same_weights(resumable.run(tmp_path / "checkpoint", seed=None)[0], expected)
+
+
+def test_a_dataset_that_was_looked_at_gives_the_same_training(uninterrupted, monkeypatch):
+    def make_and_look(*arguments, **settings):
+        dataset = make_dataset(*arguments, **settings)
+        next(iter(dataset))
+        return dataset
+
+    make_dataset = charlstm.make_dataset
+    monkeypatch.setattr(charlstm, "make_dataset", make_and_look)
+    assert resumable.run()[1] == uninterrupted[1]
+
+
+def test_what_is_finished_is_not_done_again(tmp_path, uninterrupted, capsys):
+    resumable.run(tmp_path / "checkpoint")
+    written = (tmp_path / "checkpoint").read_bytes()
+    model, history = resumable.run(tmp_path / "checkpoint")
+    assert history == uninterrupted[1] and same_weights(model, uninterrupted[0])
+    assert "4 of 4 epochs are done" in capsys.readouterr().out
+    assert (tmp_path / "checkpoint").read_bytes() == written
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"units": 13}, "FastLSTM units 12 there, 13 here"),
+        ({"recipe": "book"}, "learning_rate 0.00"),
+        ({"epochs": 5}, "epochs 4 there, 5 here"),
+        ({"train_ids": resumable.ids[1:-300]}, "text '"),
+        ({"held_out_ids": resumable.ids[-200:]}, "held-out text '"),
+        ({"held_out_ids": None}, "held-out text '.*' there, None here"),
+        ({"seed": 2}, "seed 1 there, 2 here"),
+    ],
+    ids=lambda change: next(iter(change)) if isinstance(change, dict) else "",
+)
+def test_the_checkpoint_of_another_training_is_refused(tmp_path, change, message):
+    path = tmp_path / "checkpoint"
+    resumable.run(path)
+    written = path.read_bytes()
+    with pytest.raises(ValueError, match=f"checkpoint of another training .*{message}.* give another path"):
+        resumable.run(path, **change)
+    assert path.read_bytes() == written
+
+
+def test_a_damaged_checkpoint_is_named_and_the_one_before_taken(tmp_path, interrupt, uninterrupted, capsys):
+    path = tmp_path / "checkpoint"
+    interrupt(3, path)
+    data = bytearray(path.read_bytes())
+    data[-100] ^= 1
+    path.write_bytes(data)
+    model, history = resumable.run(path)
+    assert history == uninterrupted[1] and same_weights(model, uninterrupted[0])
+    out = capsys.readouterr().out
+    assert f"{path} is damaged (wrong checksum). Going on from checkpoint.previous" in out
+    assert "2 of 4 epochs are done" in out
+    assert (tmp_path / "checkpoint.damaged").read_bytes() == data
+
+
+def test_nan_does_not_reach_the_checkpoint(tmp_path, interrupt, uninterrupted, monkeypatch):
+    path = tmp_path / "checkpoint"
+    interrupt(2, path)
+    written = path.read_bytes()
+    with monkeypatch.context() as patch, pytest.raises(FloatingPointError, match="in epoch 3, step 1 of"):
+        patch.setattr(
+            keras.losses.SparseCategoricalCrossentropy, "call", lambda self, y, logits: logits[..., 0] * np.nan
+        )
+        resumable.run(path)
+    assert path.read_bytes() == written
+    assert resumable.run(path)[1] == uninterrupted[1]
+
+
+def test_a_checkpoint_needs_an_order_that_can_be_restored(tmp_path, model, ids):
+    with pytest.raises(ValueError, match="needs a dataset that make_dataset made"):
+        charlstm.train(model, charlstm.make_dataset(ids).take(2), checkpoint=tmp_path / "checkpoint")
+
+
+def test_killed_at_ten_random_moments_it_ends_the_same(tmp_path):
+    def start(checkpoint, result):
+        command = [sys.executable, resumable.__file__, str(tmp_path / checkpoint), str(tmp_path / result)]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        assert process.stdout.readline().startswith(b"begins")
+        return process
+
+    kills, seconds = 0, np.random.default_rng().uniform(0.2, 2.5, size=10)
+    for delay in seconds:
+        process = start("killed", "result.npz")
+        time.sleep(delay)
+        process.kill()
+        process.communicate()
+        kills += process.returncode != 0
+    for checkpoint, result in ("killed", "result.npz"), ("whole", "expected.npz"):
+        out, _ = start(checkpoint, result).communicate()
+        assert (b"Going on from" in out) == (checkpoint == "killed")
+    result, expected = np.load(tmp_path / "result.npz"), np.load(tmp_path / "expected.npz")
+    assert all(np.array_equal(result[name], expected[name]) for name in expected.files), seconds
+    assert kills == 10, seconds
 
 
 def test_recorded_run_of_the_book():

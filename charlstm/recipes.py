@@ -1,0 +1,44 @@
+"""All choices of a training under one name. Used from notebook 04_training on."""
+
+import dataclasses
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """What ``build_model`` and ``train`` do. ``dataclasses.replace(RECIPES["quick"], epochs=8)`` makes another one.
+
+    fast_lstm: the LSTM layer is ``FastLSTM``, not Keras's own.
+    embeddings_initializer: ``"unit_normal"``, a normal distribution of standard deviation 1; or one of Keras's, such as
+        its default ``"uniform"``, from -0.05 to 0.05, with which a model learns more slowly.
+    learning_rate: Adam's, or with ``schedule`` its highest.
+    schedule: the rate rises from a hundredth during the first epoch, and falls back along a cosine until the last.
+    clip_norm: the greatest length of the gradient, of all weights together; a longer one is shortened. None: as it is.
+    """
+
+    fast_lstm: bool
+    embeddings_initializer: str
+    learning_rate: float
+    schedule: bool
+    clip_norm: float | None
+    epochs: int
+
+
+RECIPES = {
+    # Chapter 16, exactly.
+    "book": Recipe(False, "uniform", learning_rate=0.001, schedule=False, clip_norm=None, epochs=20),
+    # Cosine: Loshchilov & Hutter 2017. Clipping: Pascanu, Mikolov & Bengio 2013.
+    "quick": Recipe(True, "unit_normal", learning_rate=0.008, schedule=True, clip_norm=1.0, epochs=6),
+}
+
+
+def find_recipe(recipe: str | Recipe, epochs: int | None = None) -> Recipe:
+    """The recipe of this name, or the one given, for ``epochs`` if given. Raises ValueError for an unknown name."""
+    if isinstance(recipe, str):
+        if recipe not in RECIPES:
+            raise ValueError(f"there is no recipe {recipe!r}: take one of {', '.join(RECIPES)}, or make a Recipe")
+        recipe = RECIPES[recipe]
+    if epochs is not None:
+        recipe = dataclasses.replace(recipe, epochs=epochs)
+    if recipe.epochs < 1:
+        raise ValueError(f"epochs must be at least 1, but is {recipe.epochs}")
+    return recipe

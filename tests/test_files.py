@@ -1,0 +1,204 @@
+"""The model file and the checkpoint."""
+
+import pickle
+import subprocess
+import sys
+import time
+
+import keras
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from safetensors import safe_open
+from safetensors.numpy import save_file
+
+import charlstm
+from charlstm.files import Checkpoint
+
+
+def test_file_gives_back_model_vocabulary_and_card(tmp_path, model, vocabulary):
+    path = tmp_path / "model.safetensors"
+    charlstm.save_model(path, model, vocabulary, card={"text": "geese", "losses": [2.5, 1.5]})
+    loaded, loaded_vocabulary = charlstm.load_model(path)
+    ids = vocabulary.encode("the goose")[None]
+    assert np.array_equal(loaded(ids), model(ids)) and loaded_vocabulary == vocabulary
+    card = charlstm.read_card(path)
+    assert card["text"] == "geese" and card["losses"] == [2.5, 1.5]
+    assert card["architecture"] == "Embedding(17, 8), LSTM(12), Dense(17)" and "keras" in card["versions"]
+    assert [file.name for file in tmp_path.iterdir()] == ["model.safetensors"]
+
+
+def test_half_precision_file(tmp_path, model, vocabulary):
+    charlstm.save_model(tmp_path / "full", model, vocabulary)
+    charlstm.save_model(tmp_path / "half", model, vocabulary, dtype="float16")
+    assert (tmp_path / "half").stat().st_size < 0.75 * (tmp_path / "full").stat().st_size
+    loaded, _ = charlstm.load_model(tmp_path / "half")
+    for before, after in zip(model.get_weights(), loaded.get_weights(), strict=True):
+        np.testing.assert_allclose(after, before, rtol=1e-3, atol=1e-6)
+
+
+def test_a_vocabulary_of_another_size_is_refused(tmp_path, model):
+    with pytest.raises(ValueError, match="but the vocabulary 3"):
+        charlstm.save_model(tmp_path / "model.safetensors", model, charlstm.Vocabulary("abc"))
+    assert not list(tmp_path.iterdir())
+
+
+def test_other_layers_are_refused_by_name(tmp_path, vocabulary):
+    other = keras.Sequential([keras.layers.Embedding(5, 4), keras.layers.GRU(4), keras.layers.Dense(5)])
+    with pytest.raises(ValueError, match="Embedding, GRU, Dense"):
+        charlstm.save_model(tmp_path / "model.safetensors", other, vocabulary)
+    with pytest.raises(ValueError, match="Embedding, GRU, Dense"):
+        charlstm.Generator(other, vocabulary)
+
+
+@pytest.mark.parametrize(
+    ("lstm", "dense", "message"),
+    [
+        ({"activation": "relu"}, {}, "'memory' has activation='relu': only 'tanh'"),
+        ({"recurrent_activation": "tanh"}, {}, "'memory' has recurrent_activation"),
+        ({"use_bias": False}, {}, "'memory' has use_bias=False"),
+        ({"go_backwards": True}, {}, "'memory' has go_backwards=True"),
+        ({"return_sequences": False}, {}, "'memory' has return_sequences=False"),
+        ({}, {"activation": "softmax"}, "'scores' has activation='softmax'"),
+        ({}, {"use_bias": False}, "'scores' has use_bias=False"),
+    ],
+)
+def test_other_settings_are_refused_by_the_layers_name(lstm, dense, message):
+    layers = [
+        keras.layers.Embedding(3, 4),
+        keras.layers.LSTM(4, **{"return_sequences": True, "name": "memory"} | lstm),
+        keras.layers.Dense(3, **{"name": "scores"} | dense),
+    ]
+    with pytest.raises(ValueError, match=message):
+        charlstm.Generator(keras.Sequential([keras.Input((None,)), *layers]), charlstm.Vocabulary("abc"))
+
+
+@pytest.fixture
+def model_file(tmp_path, model, vocabulary):
+    """model_file(**changes): a file of the tiny model, with some weights or metadata replaced."""
+
+    def write(metadata=(), **changes):
+        path = tmp_path / "model.safetensors"
+        charlstm.save_model(path, model, vocabulary)
+        with safe_open(path, framework="numpy") as file:
+            weights = {name: file.get_tensor(name) for name in file.keys()} | changes  # noqa: SIM118
+            metadata = file.metadata() | dict(metadata)
+        save_file({name: weight for name, weight in weights.items() if weight is not None}, path, metadata)
+        return path
+
+    return write
+
+
+@pytest.mark.parametrize("load", [charlstm.load_model, charlstm.Generator.load, charlstm.read_card])
+def test_bad_files_are_refused_by_name(tmp_path, model_file, load):
+    with pytest.raises(FileNotFoundError, match="no model file .*missing"):
+        load(tmp_path / "missing.safetensors")
+    (tmp_path / "pickle").write_bytes(pickle.dumps({"weights": 1}))
+    with pytest.raises(ValueError, match="pickle is cut off, damaged or no .safetensors"):
+        load(tmp_path / "pickle")
+    save_file({"weights": np.zeros(3)}, tmp_path / "other")
+    with pytest.raises(ValueError, match="other is not a model of this package"):
+        load(tmp_path / "other")
+    for metadata, changes, message in (
+        ({"format": "charlstm 2"}, {}, "format charlstm 2, .* update charlstm"),
+        ({"format": "charlstm"}, {}, "format charlstm"),
+        ({"vocabulary": '"abc"'}, {}, "17 characters, but the vocabulary 3"),
+        ({"vocabulary": '"cba"'}, {}, "in sorted order"),
+        ({"vocabulary": "{"}, {}, "not a whole model"),
+        ({}, {"lstm_kernel": np.zeros((8, 47), np.float32)}, r"lstm_kernel has the shape \(8, 47\)"),
+        ({}, {"dense_bias": None}, "dense_bias"),
+        ({}, {"extra": np.zeros(1)}, "also holds extra"),
+        ({}, {"dense_bias": np.full(17, np.nan, np.float32)}, "dense_bias holds NaN"),
+    ):
+        with pytest.raises(ValueError, match=f"model.safetensors .*{message}"):
+            load(model_file(metadata, **changes))
+
+
+def test_a_file_that_is_cut_off_anywhere_is_refused(model_file):
+    path = model_file()
+    whole = path.read_bytes()
+    for length in [*range(0, 100, 7), *range(100, len(whole), 501), len(whole) - 1]:
+        path.write_bytes(whole[:length])
+        with pytest.raises(ValueError, match="cut off"):
+            charlstm.load_model(path)
+
+
+def test_a_kill_leaves_the_old_file_or_the_new_one(tmp_path):
+    path = tmp_path / "model.safetensors"
+    code = (
+        "import sys, charlstm; charlstm.import_tensorflow_quietly(); v = charlstm.Vocabulary('ab');"
+        "m = charlstm.build_model(2, 256, 512); n = 0; charlstm.save_model(sys.argv[1], m, v); print(flush=True)\n"
+        "while True: n += 1; charlstm.save_model(sys.argv[1], m, v, card={'n': n})"
+    )
+    for milliseconds in (1, 7, 23):
+        process = subprocess.Popen([sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE)
+        process.stdout.readline()
+        time.sleep(milliseconds / 1000)
+        process.kill()
+        process.communicate()
+        assert charlstm.load_model(path)[0].count_params() > 10**6
+
+
+def test_pretrained_model_is_as_good_as_its_card_says(grimm):
+    model, vocabulary = charlstm.load_pretrained()
+    _, held_out_ids = charlstm.split(vocabulary.encode(grimm.text))
+    assert charlstm.bits_per_char(model, held_out_ids) == pytest.approx(
+        charlstm.read_card()["held_out_bits_per_char"], abs=0.002
+    )
+
+
+def checkpoint_arrays(n):
+    return {"a": np.full(1_000_000, n, np.int64), "b": np.arange(n)}
+
+
+def test_checkpoint_gives_back_what_was_written(tmp_path):
+    checkpoint = Checkpoint(tmp_path / "checkpoint", {"text": "geese", "sizes": (1, 2)})
+    assert checkpoint.read() is None
+    for n in (3, 4):
+        checkpoint.write({"epoch": n}, checkpoint_arrays(n))
+    progress, arrays = Checkpoint(tmp_path / "checkpoint", {"text": "geese", "sizes": (1, 2)}).read()
+    assert progress == {"epoch": 4} and np.array_equal(arrays["b"], np.arange(4)) and arrays["a"][0] == 4
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["checkpoint", "checkpoint.previous"]
+
+
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_no_damage_to_a_checkpoint_goes_unseen(tmp_path, data):
+    path = tmp_path / "checkpoint"
+    for file in tmp_path.iterdir():
+        file.unlink()
+    Checkpoint(path, {"text": "geese"}).write({"epoch": 3}, {"a": np.arange(20), "b": np.ones(3, np.float32)})
+    whole = path.read_bytes()
+    if data.draw(st.booleans(), label="cut off"):
+        path.write_bytes(whole[: data.draw(st.integers(0, len(whole) - 1))])
+    else:
+        damaged = bytearray(whole)
+        damaged[data.draw(st.integers(0, len(whole) - 1))] ^= data.draw(st.integers(1, 255))
+        path.write_bytes(damaged)
+    with pytest.raises(ValueError, match="checkpoint .*there is none before it: delete it to start anew"):
+        Checkpoint(path, {"text": "geese"}).read()
+
+
+def test_a_model_is_no_checkpoint_and_the_other_way_round(tmp_path, model_file):
+    with pytest.raises(ValueError, match="is no checkpoint of this package"):
+        Checkpoint(model_file(), {}).read()
+    Checkpoint(tmp_path / "checkpoint", {}).write({}, {"a": np.zeros(1)})
+    with pytest.raises(ValueError, match="not a model of this package"):
+        charlstm.load_model(tmp_path / "checkpoint")
+
+
+def test_a_kill_leaves_a_whole_checkpoint(tmp_path):
+    path = tmp_path / "checkpoint"
+    code = (
+        "import sys, numpy as np; from charlstm.files import Checkpoint; c = Checkpoint(sys.argv[1], {}); n = 0\n"
+        "while True: n += 1; c.write({'n': n}, {'a': np.full(1_000_000, n)}); print(n, flush=True)"
+    )
+    for milliseconds in range(1, 31, 3):
+        process = subprocess.Popen([sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE)
+        process.stdout.readline(), process.stdout.readline()
+        time.sleep(milliseconds / 1000)
+        process.kill()
+        written = max(map(int, process.communicate()[0].split()), default=2)
+        progress, arrays = Checkpoint(path, {}).read()
+        assert progress["n"] >= written and (arrays["a"] == progress["n"]).all()
