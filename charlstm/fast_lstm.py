@@ -100,11 +100,11 @@ def _forward(matmul_dtype, inputs, h_0, c_0, kernel, recurrent_kernel, bias):
 
     # One product for the inputs of all steps, with a row for each step and sequence: [TB, E] @ [E, 4H].
     rows = rounded(tf.reshape(tf.transpose(inputs, [1, 0, 2]), [-1, embedding_dim]))
-    from_inputs = tf.reshape(rows @ rounded(kernel), [steps, batch_size, 4 * units])
+    from_inputs = tf.reshape(exact(rows @ rounded(kernel)) + bias, [steps, batch_size, 4 * units])
     recurrent = rounded(recurrent_kernel)
 
     def step(t, h, c, kept):
-        gates = exact(from_inputs[t]) + exact(rounded(h) @ recurrent) + bias
+        gates = from_inputs[t] + exact(rounded(h) @ recurrent)
         i, f, g, o = tf.split(gates, 4, axis=1)
         i, f, g, o = tf.sigmoid(i), tf.sigmoid(f), tf.tanh(g), tf.sigmoid(o)
         c_before, c = c, f * c + i * g

@@ -26,10 +26,9 @@ def build_model(
 
     if min(vocab_size, embedding_dim, rnn_units) < 1:
         raise ValueError(f"the sizes must be at least 1: {vocab_size=}, {embedding_dim=}, {rnn_units=}")
-    recipe, lstm_layer = find_recipe(recipe), keras.layers.LSTM
-    initializer = recipe.embeddings_initializer
-    if initializer == "unit_normal":
-        initializer = keras.initializers.RandomNormal(stddev=1.0)
+    recipe, initializer, lstm_layer = find_recipe(recipe), "uniform", keras.layers.LSTM
+    if recipe.embeddings_stddev is not None:
+        initializer = keras.initializers.RandomNormal(stddev=recipe.embeddings_stddev)
     if recipe.fast_lstm:
         from charlstm.fast_lstm import FastLSTM as lstm_layer
     return keras.Sequential(

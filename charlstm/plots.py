@@ -55,23 +55,27 @@ def windows(text: str, seq_length: int, count: int = 3) -> None:
     plt.show()
 
 
-def loss_curves(history: dict[str, Sequence[float]], title: str = "Loss in each epoch") -> None:
-    """Training loss and, if there, held-out loss against epochs: nats per character on the left, bits on the right."""
-    _, axes = _figure(7, 3.6)
-    curves = [("training", history["loss"], BLUE, "o-")]
-    if "held_out_bits" in history:
-        curves.append(("held out", np.array(history["held_out_bits"]) * math.log(2), ORANGE, "s--"))
-    for label, losses, color, style in curves:
-        epochs = np.arange(1, len(losses) + 1)
-        axes.plot(epochs, losses, style, color=color, markersize=4)
-        offset = (7, 3 if losses[-1] == max(curve[1][-1] for curve in curves) else -11)  # no label on another
-        value = f"{losses[-1]:.2f} nats" if label == "training" else f"{losses[-1] / math.log(2):.2f} bits"
-        axes.annotate(f"{label} {value}", (epochs[-1], losses[-1]), xytext=offset, textcoords="offset points")
-    axes.margins(y=0.12)
-    axes.set_xlim(1 - 0.06 * len(epochs), 1.42 * len(epochs))  # room for the labels
-    axes.set_xticks(epochs[:: math.ceil(len(epochs) / 10)])
-    axes.grid(alpha=0.3)
-    axes.set(title=title, xlabel="epoch", ylabel="nats per character")
+def loss_curves(histories: dict[str, dict[str, Sequence[float]]]) -> None:
+    """Training loss and, if there, held-out loss against epochs, a panel for each of ``histories`` (name: history).
+
+    Nats per character on the left, bits on the right.
+    """
+    _, panels = _figure(4.2 + 3 * len(histories), 3.6, columns=len(histories))
+    for axes, (name, history) in zip(np.atleast_1d(panels), histories.items(), strict=True):
+        curves = [("training", history["loss"], BLUE, "o-")]
+        if "held_out_bits" in history:
+            curves.append(("held out", np.array(history["held_out_bits"]) * math.log(2), ORANGE, "s--"))
+        for label, losses, color, style in curves:
+            epochs = np.arange(1, len(losses) + 1)
+            axes.plot(epochs, losses, style, color=color, markersize=4)
+            offset = (7, 3 if losses[-1] == max(curve[1][-1] for curve in curves) else -11)  # no label on another
+            value = f"{losses[-1]:.2f} nats" if label == "training" else f"{losses[-1] / math.log(2):.2f} bits"
+            axes.annotate(f"{label} {value}", (epochs[-1], losses[-1]), xytext=offset, textcoords="offset points")
+        axes.margins(y=0.12)
+        axes.set_xlim(1 - 0.06 * len(epochs), 1.55 * len(epochs))  # room for the labels
+        axes.set_xticks(epochs[:: math.ceil(len(epochs) / 10)])
+        axes.grid(alpha=0.3)
+        axes.set(title=f"Loss in each epoch: {name}", xlabel="epoch", ylabel="nats per character")
     bits = axes.secondary_yaxis("right", functions=(lambda nats: nats / math.log(2), lambda bits: bits * math.log(2)))
     bits.set_ylabel("bits per character")
     plt.show()

@@ -8,15 +8,15 @@ class Recipe:
     """What ``build_model`` and ``train`` do. ``dataclasses.replace(RECIPES["quick"], epochs=8)`` makes another one.
 
     fast_lstm: the LSTM layer is ``FastLSTM``, not Keras's own.
-    embeddings_initializer: ``"unit_normal"``, a normal distribution of standard deviation 1; or one of Keras's, such as
-        its default ``"uniform"``, from -0.05 to 0.05, with which a model learns more slowly.
+    embeddings_stddev: the embedding begins with numbers from a normal distribution of this standard deviation; None:
+        with Keras's own, from -0.05 to 0.05, with which a model learns more slowly.
     learning_rate: Adam's, or with ``schedule`` its highest.
     schedule: the rate rises from a hundredth during the first epoch, and falls back along a cosine until the last.
     clip_norm: the greatest length of the gradient, of all weights together; a longer one is shortened. None: as it is.
     """
 
     fast_lstm: bool
-    embeddings_initializer: str
+    embeddings_stddev: float | None
     learning_rate: float
     schedule: bool
     clip_norm: float | None
@@ -25,9 +25,9 @@ class Recipe:
 
 RECIPES = {
     # Chapter 16, exactly.
-    "book": Recipe(False, "uniform", learning_rate=0.001, schedule=False, clip_norm=None, epochs=20),
+    "book": Recipe(False, None, learning_rate=0.001, schedule=False, clip_norm=None, epochs=20),
     # Cosine: Loshchilov & Hutter 2017. Clipping: Pascanu, Mikolov & Bengio 2013.
-    "quick": Recipe(True, "unit_normal", learning_rate=0.008, schedule=True, clip_norm=1.0, epochs=6),
+    "quick": Recipe(True, 0.6, learning_rate=0.01, schedule=True, clip_norm=0.25, epochs=5),
 }
 
 

