@@ -110,7 +110,7 @@ def _forward(matmul_dtype, inputs, h_0, c_0, kernel, recurrent_kernel, bias):
         c_before, c = c, f * c + i * g
         tanh_c = tf.tanh(c)
         h = o * tanh_c
-        kept = [array.write(t, value) for array, value in zip(kept, (h, i, f, g, o, c_before, tanh_c), strict=True)]
+        kept = [part.write(t, value) for part, value in zip(kept, (h, i, f, g, o, c_before, tanh_c), strict=True)]
         return t + 1, h, c, kept
 
     nothing_kept = [array(units) for _ in range(7)]
@@ -124,16 +124,12 @@ def _forward(matmul_dtype, inputs, h_0, c_0, kernel, recurrent_kernel, bias):
         recurrent_transposed = rounded(tf.transpose(recurrent_kernel))
 
         def step_back(t, d_h, d_c, d_gates):
-            _, i, f, g, o, c_before, tanh_c = [array.read(t) for array in kept]
+            _, i, f, g, o, c_before, tanh_c = [part.read(t) for part in kept]
             d_h += d_outputs[t]
             d_c += d_h * o * (1 - tanh_c * tanh_c)
-            parts = (
-                d_c * g * i * (1 - i),
-                d_c * c_before * f * (1 - f),
-                d_c * i * (1 - g * g),
-                d_h * tanh_c * o * (1 - o),
-            )
-            step_gates = rounded(tf.concat(parts, axis=1))
+            d_i, d_f = d_c * g * i * (1 - i), d_c * c_before * f * (1 - f)
+            d_g, d_o = d_c * i * (1 - g * g), d_h * tanh_c * o * (1 - o)
+            step_gates = rounded(tf.concat([d_i, d_f, d_g, d_o], axis=1))
             return t - 1, exact(step_gates @ recurrent_transposed), d_c * f, d_gates.write(t, step_gates)
 
         start = (steps - 1, d_h, d_c, array(4 * units, matmul_dtype))

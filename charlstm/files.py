@@ -147,9 +147,7 @@ class Checkpoint:
         Raises ValueError if it belongs to another training, saying what differs, or if no file is whole.
         """
         damaged = ""
-        for path in (self.path, self.previous):
-            if not path.exists():
-                continue
+        for path in filter(Path.exists, (self.path, self.previous)):
             try:
                 facts, arrays = _read_checkpoint(path)
             except ValueError as error:
@@ -158,24 +156,21 @@ class Checkpoint:
             if damaged:
                 print(f"{damaged}. Going on from {path.name}, the one before it.")
                 os.replace(self.path, self.path.with_name(self.path.name + ".damaged"))
-            self._compare(facts["training"])
+            self._must_be_the_same(facts["training"])
             return facts["progress"], arrays
         if damaged:
-            raise ValueError(f"{damaged}, and there is none before it: delete it to start anew")
+            raise ValueError(f"{damaged}, and there is none before it: give another path, or delete it to start anew")
         return None
 
-    def _compare(self, training: dict) -> None:
-        names = sorted(training.keys() | self.training.keys())
+    def _must_be_the_same(self, training: dict) -> None:
         differing = [
-            f"{name} {training.get(name)!r} there, {self.training.get(name)!r} here"
-            for name in names
-            if training.get(name) != self.training.get(name)
+            f"{name} {there!r} there, {here!r} here"
+            for name in sorted(training.keys() | self.training.keys())
+            if (there := training.get(name)) != (here := self.training.get(name))
         ]
         if differing:
-            raise ValueError(
-                f"{self.path} is the checkpoint of another training ({'; '.join(differing)}): "
-                f"give another path, or delete the file to start anew"
-            )
+            differing = "; ".join(differing)
+            raise ValueError(f"{self.path} is the checkpoint of another training ({differing}): give another path")
 
 
 def _read_checkpoint(path: Path) -> tuple[dict, dict[str, np.ndarray]]:

@@ -46,7 +46,11 @@ def make_dataset(
     signature = tf.TensorSpec((None, seq_length), tf.int32)
     dataset = tf.data.Dataset.from_generator(windows.batches, output_signature=(signature, signature))
     n_batches = -(-len(windows) // batch_size)
-    dataset = dataset.apply(tf.data.experimental.assert_cardinality(n_batches)).prefetch(tf.data.AUTOTUNE)
+    # Two batches are made while the model learns from another. TensorFlow's tuning of this number is switched off: its
+    # thread sleeps twice as long each time, and the end of an epoch may have to wait until it wakes, for seconds.
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    dataset = dataset.apply(tf.data.experimental.assert_cardinality(n_batches)).prefetch(2).with_options(options)
     dataset.windows = windows
     return dataset
 

@@ -61,9 +61,10 @@ def train(
             history["loss"].append(_fit_one_epoch(model, dataset, epoch, recipe.epochs))
             seconds = time.perf_counter() - start
             if held_out_ids is not None:
-                history["held_out_bits"].append(bits_per_char(model, held_out_ids))
-                if history["held_out_bits"][-1] == min(history["held_out_bits"]):
+                bits = bits_per_char(model, held_out_ids)
+                if bits < min(history["held_out_bits"], default=math.inf):
                     best_weights = model.get_weights()
+                history["held_out_bits"].append(bits)
             if checkpoint is not None:
                 checkpoint.write(*_snapshot(model, dataset, history, best_weights))
             print(_report(history, recipe.epochs, seconds, time.perf_counter() - start, dataset), flush=True)

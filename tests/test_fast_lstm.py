@@ -121,6 +121,14 @@ def test_a_mask_is_the_parents_affair():
     assert np.array_equal(fast(inputs, mask=mask), stock(inputs, mask=mask))
 
 
+def test_a_gpu_is_the_parents_affair(monkeypatch):
+    stock, fast = pair(return_sequences=True, matmul_dtype="bfloat16")
+    inputs = tf.random.normal((2, 5, 10))
+    assert not np.array_equal(fast(inputs, training=True), stock(inputs, training=True))
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [f"a {kind}"])
+    assert np.array_equal(fast(inputs, training=True), stock(inputs, training=True))
+
+
 def test_a_model_with_it_can_be_saved_and_loaded_by_keras(tmp_path):
     _, fast = pair(matmul_dtype="bfloat16", return_sequences=True)
     model = keras.Sequential([keras.Input((None, 10)), fast])

@@ -176,7 +176,7 @@ def test_no_damage_to_a_checkpoint_goes_unseen(tmp_path, data):
         damaged = bytearray(whole)
         damaged[data.draw(st.integers(0, len(whole) - 1))] ^= data.draw(st.integers(1, 255))
         path.write_bytes(damaged)
-    with pytest.raises(ValueError, match="checkpoint .*there is none before it: delete it to start anew"):
+    with pytest.raises(ValueError, match="checkpoint .*there is none before it: give another path, or delete it"):
         Checkpoint(path, {"text": "geese"}).read()
 
 

@@ -36,6 +36,7 @@ def test_all_notebooks_are_there():
         "03_model",
         "04_training",
         "05_sampling",
+        "06_speed",
     ]
 
 

@@ -166,6 +166,18 @@ def test_interrupted_and_resumed_is_uninterrupted(tmp_path, interrupt, uninterru
     assert (f"{epochs_before} of 4 epochs are done" in capsys.readouterr().out) == (epochs_before > 0)
 
 
+def test_an_interrupted_model_can_be_used(model, vocabulary, ids, monkeypatch):
+    def press_the_button(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(training, "bits_per_char", press_the_button)
+    before = model.get_weights()
+    with pytest.raises(KeyboardInterrupt):
+        charlstm.train(model, charlstm.make_dataset(ids), held_out_ids=ids)
+    assert not all(map(np.array_equal, before, model.get_weights()))  # it has learned something
+    assert len(charlstm.Generator(model, vocabulary).generate("the", length=5)) == 8
+
+
 def test_without_a_seed_the_order_goes_on_too(tmp_path, interrupt, monkeypatch):
     monkeypatch.setattr(np.random, "SeedSequence", lambda seed: SimpleNamespace(entropy=99))
     expected, _ = resumable.run(seed=None)
