@@ -25,7 +25,7 @@ def test_import_is_light():
 
 def test_modules_are_thin():
     lines = {path.name: len(path.read_text(encoding="utf-8").splitlines()) for path in MODULES}
-    assert max(lines.values()) <= 200 and sum(lines.values()) <= 1050, lines
+    assert max(lines.values()) <= 200 and sum(lines.values()) <= 1500, lines
 
 
 def test_imports_run_one_way():
@@ -34,6 +34,7 @@ def test_imports_run_one_way():
         used = re.findall(r"^from charlstm\.(\w+) import", path.read_text(encoding="utf-8"), re.MULTILINE)
         if path.stem in order:
             assert all(order.index(name) < order.index(path.stem) for name in used), path.name
+    assert "charlstm import" not in (ROOT / "charlstm" / "fast_lstm.py").read_text(encoding="utf-8")
     assert "from charlstm" not in (ROOT / "charlstm" / "plots.py").read_text(encoding="utf-8").replace(
         "    from charlstm", ""
     )
