@@ -54,7 +54,7 @@ def train(
         if saved := checkpoint.read():
             history = saved[0]["history"]
             best_weights = _restore(model, dataset, *saved)
-            print(f"Going on from {checkpoint.path}: {len(history['loss'])} of {recipe.epochs} epochs are done.")
+            print(f"Going on from {checkpoint.path.name}: {len(history['loss'])} of {recipe.epochs} epochs are done.")
     try:
         for epoch in range(len(history["loss"]), recipe.epochs):
             start = time.perf_counter()
@@ -89,13 +89,16 @@ def bits_per_char(model: "keras.Sequential", ids: np.ndarray) -> float:
     """
     if len(ids) < 2:
         raise ValueError(f"a text of {len(ids)} characters has nothing to predict: give at least two")
+    from threadpoolctl import threadpool_limits
+
     network = StepwiseLSTM(weights_of(model))
     state = network.empty_state()
     nats = 0.0
-    for char_id, next_id in itertools.pairwise(ids):
-        logits, state = network.step([char_id], state)
-        shifted = logits[0] - logits.max()  # so that exp can't overflow
-        nats += np.log(np.exp(shifted).sum()) - shifted[next_id]
+    with threadpool_limits(1):  # on a busy machine, two threads would spend the time waiting for each other
+        for char_id, next_id in itertools.pairwise(ids):
+            logits, state = network.step([char_id], state)
+            shifted = logits[0] - logits.max()  # so that exp can't overflow
+            nats += np.log(np.exp(shifted).sum()) - shifted[next_id]
     return float(nats / (len(ids) - 1) / math.log(2))
 
 
