@@ -30,6 +30,8 @@ class FastLSTM(keras.layers.LSTM):
             raise ValueError(f"matmul_dtype must be 'auto', 'float32' or 'bfloat16', but is {matmul_dtype!r}")
         self.matmul_dtype = matmul_dtype
         self.product_dtype = None if matmul_dtype == "auto" else matmul_dtype  # None: not measured yet
+        # For calls outside a graph, where a loop in Python is slow; one graph for all lengths and batch sizes.
+        self._compiled_lstm = tf.function(_lstm, autograph=False, reduce_retracing=True)
 
     def get_config(self) -> dict:
         return {**super().get_config(), "matmul_dtype": self.matmul_dtype}
@@ -46,7 +48,7 @@ class FastLSTM(keras.layers.LSTM):
             self.product_dtype = faster_matmul_dtype()
         product_dtype = self.product_dtype if training else "float32"
         weights = map(tf.convert_to_tensor, (self.cell.kernel, self.cell.recurrent_kernel, self.cell.bias))
-        compute = _compiled_lstm if tf.executing_eagerly() else _lstm
+        compute = self._compiled_lstm if tf.executing_eagerly() else _lstm
         outputs, hidden, cell = compute(product_dtype, sequences, *initial_state, *weights)
         return hidden, outputs if self.return_sequences else hidden, [hidden, cell]
 
@@ -81,12 +83,9 @@ def _lstm(matmul_dtype: str, *tensors: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor,
     return tf.custom_gradient(lambda *tensors: _forward(matmul_dtype, *tensors))(*tensors)
 
 
-_compiled_lstm = tf.function(_lstm, autograph=False)  # for calls outside a graph, where a loop in Python is slow
-
-
 def _forward(matmul_dtype, inputs, h_0, c_0, kernel, recurrent_kernel, bias):
     # B sequences, T steps, E inputs, H units; the 4H gate columns are in Keras's order: i, f, candidate g, o.
-    batch_size, steps = tf.unstack(tf.shape(inputs)[:2])
+    batch_size, steps = inputs.shape[0] or tf.shape(inputs)[0], tf.shape(inputs)[1]
     embedding_dim, units = inputs.shape[2], recurrent_kernel.shape[0]
 
     def rounded(x):
@@ -96,7 +95,7 @@ def _forward(matmul_dtype, inputs, h_0, c_0, kernel, recurrent_kernel, bias):
         return tf.cast(x, tf.float32)
 
     def array(width, dtype=tf.float32):
-        return tf.TensorArray(dtype, steps, element_shape=(None, width), clear_after_read=False)
+        return tf.TensorArray(dtype, steps, element_shape=(inputs.shape[0], width), clear_after_read=False)
 
     # One product for the inputs of all steps, with a row for each step and sequence: [TB, E] @ [E, 4H].
     rows = rounded(tf.reshape(tf.transpose(inputs, [1, 0, 2]), [-1, embedding_dim]))

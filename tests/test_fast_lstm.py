@@ -146,6 +146,15 @@ def test_outside_training_nothing_is_rounded():
     assert distance(fast(inputs), stock(inputs)) < 1e-6 < distance(fast(inputs, training=True), stock(inputs))
 
 
+def test_growing_inputs_outside_a_graph_need_few_graphs():
+    _, fast = pair(return_sequences=True)
+    for batch_sizes in ([1], [1, 2, 3]):
+        for steps in range(1, 12):
+            for batch_size in batch_sizes:
+                fast(tf.zeros((batch_size, steps, 10)))
+    assert fast._compiled_lstm.experimental_get_tracing_count() <= 4
+
+
 def test_auto_measures_and_takes_one():
     assert faster_matmul_dtype() in TOLERANCE
     layer = FastLSTM(4)
