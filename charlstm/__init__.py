@@ -14,11 +14,6 @@ TensorFlow takes seconds to import, so no module imports it before a function ne
 
 import os
 
-# TensorFlow's allocator that keeps freed memory for the next step. Without it, and once a dataset is made with
-# from_generator (which has the C library give memory back at once), each training step gives some hundred megabytes to
-# the system and asks for them again: a third of the time. TensorFlow reads this when it allocates for the first time.
-os.environ.setdefault("TF_CPU_ALLOCATOR_USE_BFC", "true")
-
 from charlstm.data import Corpus, Vocabulary, load_corpus, split
 from charlstm.files import load_model, load_pretrained, read_card, save_model
 from charlstm.model import build_model

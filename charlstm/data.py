@@ -1,7 +1,6 @@
 """From a text file to an array of integers, one for each character. Built by hand in notebook 01_data."""
 
 import difflib
-import json
 import os
 import unicodedata
 from collections import Counter
@@ -31,15 +30,6 @@ class Vocabulary:
     def from_text(cls, text: str) -> "Vocabulary":
         """The vocabulary of all characters that occur in ``text``. Raises ValueError if there are none."""
         return cls("".join(sorted(set(text))))
-
-    @classmethod
-    def from_json(cls, text: str) -> "Vocabulary":
-        """The vocabulary that ``to_json`` wrote. Raises ValueError for anything else."""
-        return cls(json.loads(text))
-
-    def to_json(self) -> str:
-        """The vocabulary as a JSON string, in ASCII."""
-        return json.dumps(self.chars)
 
     @cached_property
     def _codes(self) -> np.ndarray:

@@ -47,7 +47,7 @@ def save_model(
     )
     versions = {name: version(name) for name in ("charlstm", "keras", "tensorflow")}
     card = {**(card or {}), "architecture": architecture, "versions": versions}
-    metadata = {"format": FILE_FORMAT, "vocabulary": vocabulary.to_json(), "card": json.dumps(card)}
+    metadata = {"format": FILE_FORMAT, "vocabulary": json.dumps(vocabulary.chars), "card": json.dumps(card)}
     write_whole(Path(path), save({name: weight.astype(dtype) for name, weight in weights.items()}, metadata))
 
 
@@ -94,7 +94,7 @@ def read_model_file(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], Voc
     if number != FILE_FORMAT.split()[1]:
         raise ValueError(f"{path} has the format {name} {number}, this package reads {FILE_FORMAT}: update charlstm")
     try:
-        vocabulary, card = Vocabulary.from_json(metadata["vocabulary"]), json.loads(metadata["card"])
+        vocabulary, card = Vocabulary(json.loads(metadata["vocabulary"])), json.loads(metadata["card"])
         weights = {name: found.pop(name) for name in WEIGHT_NAMES}
         check_weights(weights, vocabulary)
     except (KeyError, ValueError) as error:

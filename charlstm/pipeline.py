@@ -2,7 +2,6 @@
 
 import hashlib
 import mmap
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -43,14 +42,25 @@ def make_dataset(
             f"use a longer text or a smaller seq_length"
         )
     windows = Windows(ids, seq_length, batch_size, shuffle, seed)
-    signature = tf.TensorSpec((None, seq_length), tf.int32)
-    dataset = tf.data.Dataset.from_generator(windows.batches, output_signature=(signature, signature))
-    n_batches = -(-len(windows) // batch_size)
+
+    def batches_of_one_pass(_) -> tf.data.Dataset:
+        order = tf.numpy_function(windows.next_order, [], tf.int64)
+
+        def read_batch(start: tf.Tensor) -> tuple:
+            chunks = tf.numpy_function(windows.read, [order[start : start + batch_size]], tf.int32)
+            return split_input_target(tf.ensure_shape(chunks, (None, seq_length + 1)))
+
+        return tf.data.Dataset.range(0, len(windows), batch_size).map(read_batch)
+
+    # A dataset of one element makes the order anew whenever it is gone through. (from_generator would do so, too, but
+    # has the C library hand back freed memory at once, which costs each training step a third of its time.)
+    dataset = tf.data.Dataset.range(1).flat_map(batches_of_one_pass)
     # Two batches are made while the model learns from another. TensorFlow's tuning of this number is switched off: its
     # thread sleeps twice as long each time, and the end of an epoch may have to wait until it wakes, for seconds.
     options = tf.data.Options()
     options.autotune.enabled = False
-    dataset = dataset.apply(tf.data.experimental.assert_cardinality(n_batches)).prefetch(2).with_options(options)
+    with_length = tf.data.experimental.assert_cardinality(-(-len(windows) // batch_size))
+    dataset = dataset.apply(with_length).prefetch(2).with_options(options)
     dataset.windows = windows
     return dataset
 
@@ -84,16 +94,19 @@ class Windows:
         names = "seq_length", "batch_size", "shuffle", "seed"
         return {**{name: getattr(self, name) for name in names}, "text": checksum.hexdigest()}
 
-    def batches(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """One pass: the batches of the next epoch, (input, target)."""
-        order = np.arange(len(self))
+    def next_order(self) -> np.ndarray:
+        """The order of the windows in the pass that begins now: their numbers, int64 of shape ``[n_windows]``."""
+        order = np.arange(len(self), dtype=np.int64)
         if self.shuffle:
             np.random.default_rng([self.entropy, self.epoch]).shuffle(order)
         self.epoch += 1
-        for start in range(0, len(self), self.batch_size):
-            batch = self.rows[order[start : start + self.batch_size]].astype(np.int32)
-            _hand_back(self.ids)
-            yield split_input_target(batch)
+        return order
+
+    def read(self, numbers: np.ndarray) -> np.ndarray:
+        """The windows of these numbers, ``[B]``: a copy, int32 of shape ``[B, seq_length + 1]``."""
+        rows = self.rows[numbers].astype(np.int32)
+        _hand_back(self.ids)
+        return rows
 
 
 def _hand_back(ids: np.ndarray) -> None:

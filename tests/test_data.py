@@ -1,6 +1,5 @@
 """Corpora, vocabulary and split."""
 
-import json
 import unicodedata
 
 import numpy as np
@@ -46,16 +45,10 @@ def test_ids_out_of_range_are_refused(ids):
         charlstm.Vocabulary.from_text("abc").decode(ids)
 
 
-@given(texts)
-def test_json_gives_back_the_vocabulary(text):
-    vocabulary = charlstm.Vocabulary.from_text(text)
-    assert charlstm.Vocabulary.from_json(vocabulary.to_json()) == vocabulary
-
-
 @pytest.mark.parametrize("value", ["ba", "aa", "", 3, ["a", "b"]])
-def test_other_json_is_refused(value):
+def test_characters_in_disorder_are_refused(value):
     with pytest.raises(ValueError, match="in sorted order"):
-        charlstm.Vocabulary.from_json(json.dumps(value))
+        charlstm.Vocabulary(value)
 
 
 def test_empty_text_has_no_vocabulary():
