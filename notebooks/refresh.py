@@ -25,19 +25,23 @@ COLAB = REPOSITORY.replace("https://github.com/", "https://colab.research.google
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
 SETUP = f"""\
-# Set-up, the same in every notebook. On Google Colab it installs charlstm; elsewhere it is installed already.
+# Set-up, the same in every notebook. On Google Colab it installs charlstm.
 import sys
 
 if "google.colab" in sys.modules:
     %pip install -q "charlstm @ git+{REPOSITORY}"
-
-import charlstm
-
+try:
+    import charlstm
+except ModuleNotFoundError:
+    raise ImportError("no charlstm here: upload its wheel or source zip, and run %pip install -q charlstm*") from None
 charlstm.import_tensorflow_quietly()  # takes a few seconds"""
 
 
 def links(path: Path) -> str:
     """The line below a notebook's title: to the notebooks before and after it, to the contents, and to Colab."""
+    if path.parent.name == "solutions":
+        here = f"solutions/{path.name}"
+        return f"[← {path.stem}](../{path.name}) · [contents](../../README.md) · {badge(here)}"
     paths = sorted(NOTEBOOKS.glob("[0-9]*.ipynb"))
     place = paths.index(path)
     before, after = paths[place - 1 : place], paths[place + 1 : place + 2]
@@ -58,8 +62,8 @@ def write_head(notebook: nbformat.NotebookNode, path: Path) -> None:
     notebook.cells[1].source = SETUP
 
 
-def execute(notebook: nbformat.NotebookNode) -> None:
-    """Run all cells in a fresh kernel, and refuse what a reader should not see."""
+def execute(notebook: nbformat.NotebookNode, folder: Path) -> None:
+    """Run all cells in a fresh kernel in this folder, and refuse what a reader should not see."""
     from nbclient import NotebookClient  # comes with the extra "lab", and --no-run does not need it
 
     client = NotebookClient(
@@ -68,7 +72,7 @@ def execute(notebook: nbformat.NotebookNode) -> None:
         timeout=1800,
         record_timing=False,
         coalesce_streams=True,
-        resources={"metadata": {"path": str(NOTEBOOKS)}},
+        resources={"metadata": {"path": str(folder)}},
     )
     client.execute()
     for cell in notebook.cells:
@@ -94,7 +98,7 @@ def refresh(path: Path, run: bool) -> None:
     notebook = nbformat.read(path, as_version=4)
     write_head(notebook, path)
     if run:
-        execute(notebook)
+        execute(notebook, path.parent)
     normalise(notebook)
     # newline: the same bytes on Windows, too
     path.write_text(nbformat.writes(notebook) + "\n", encoding="utf-8", newline="\n")
@@ -115,7 +119,10 @@ def main() -> None:
     arguments = parser.parse_args()
     if not arguments.no_run:
         charlstm.load_corpus("grimm")  # what is committed shows Grimm: without it, stop here with what to do
-    for path in arguments.notebooks or sorted(NOTEBOOKS.glob("[0-9]*.ipynb")):
+    for path in arguments.notebooks or [
+        *sorted(NOTEBOOKS.glob("[0-9]*.ipynb")),
+        *sorted(NOTEBOOKS.glob("solutions/*.ipynb")),
+    ]:
         print(path.name, flush=True)
         refresh(path.resolve(), run=not arguments.no_run)
     refresh_readme()

@@ -1,17 +1,21 @@
 """The notebooks as the design draws them. (That their cells run and show the right figures is nbval's part.)"""
 
 import re
+import sys
+import types
 from pathlib import Path
 
 import nbformat
 import pytest
 
-NOTEBOOKS = sorted((Path(__file__).parent.parent / "notebooks").glob("[0-9]*.ipynb"))
+FOLDER = Path(__file__).parent.parent / "notebooks"
+NOTEBOOKS = sorted(FOLDER.glob("[0-9]*.ipynb"))
+SOLUTIONS = sorted(FOLDER.glob("solutions/*.ipynb"))
 SETUP = nbformat.read(NOTEBOOKS[0], as_version=4).cells[1].source
 COLAB_BADGE = "https://colab.research.google.com/assets/colab-badge.svg"
 
 
-@pytest.fixture(params=NOTEBOOKS, ids=lambda path: path.stem)
+@pytest.fixture(params=[*NOTEBOOKS, *SOLUTIONS], ids=lambda path: str(path.relative_to(FOLDER)))
 def path(request):
     return request.param
 
@@ -38,6 +42,7 @@ def test_all_notebooks_are_there():
         "05_sampling",
         "06_speed",
     ]
+    assert [path.name for path in SOLUTIONS] == [path.name for path in NOTEBOOKS[1:6]]
 
 
 def test_executed_in_order(code_cells):
@@ -57,18 +62,42 @@ def test_outputs_show_grimm_and_no_machine(path):
 
 def test_size(path, notebook, code_cells):
     assert path.stat().st_size <= 200_000
-    assert len(notebook.cells) <= 35
+    titles = [cell.source.startswith("## Exercises") for cell in notebook.cells]
+    assert (titles.index(True) if any(titles) else len(titles)) <= 35
     assert max(len(cell.source.splitlines()) for cell in code_cells) <= 15
 
 
 def test_head(notebook):
     title, setup = notebook.cells[:2]
-    assert title.source.startswith("# ") and COLAB_BADGE in title.source and "minute" in title.source
+    assert title.source.startswith("# ") and COLAB_BADGE in title.source
     assert setup.source == SETUP and len(SETUP.splitlines()) <= 10
 
 
-def test_end(notebook):
-    assert "## What you should see" in notebook.cells[-1].source
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_minutes_at_the_beginning_and_figures_at_the_end(path):
+    cells = nbformat.read(path, as_version=4).cells
+    assert re.search("Reading time: .* minutes; running time: ", cells[0].source)
+    assert any("\n## What you should see\n" in f"\n{cell.source}\n" for cell in cells[-13:])
+
+
+@pytest.mark.parametrize("path", SOLUTIONS, ids=lambda path: path.stem)
+def test_exercises_and_solutions_have_the_same_tasks_and_checks(path):
+    exercises, solutions = (
+        find_exercises(nbformat.read(folder / path.name, as_version=4)) for folder in (FOLDER, path.parent)
+    )
+    assert len(exercises) == len(solutions) == 3
+    for number, (exercise, solution) in enumerate(zip(exercises, solutions, strict=True), 1):
+        assert exercise[0].source == solution[0].source and exercise[2].source == solution[2].source
+        assert exercise[1].source != solution[1].source
+        assert f"Exercise {number}: no answer yet.\n" == exercise[2].outputs[0].text
+        assert solution[2].outputs[0].text.startswith(f"Exercise {number}: right.")
+        assert "nbval-check-output" in solution[2].metadata.tags
+
+
+def find_exercises(notebook):
+    """The cells of each exercise: its task, the answer, the check."""
+    cells = notebook.cells
+    return [cells[i : i + 3] for i, cell in enumerate(cells) if cell.source.startswith("### Exercise ")]
 
 
 def test_metadata(notebook, code_cells):
@@ -94,5 +123,32 @@ def test_links(path, notebook):
         if not target.startswith("https://"):
             assert (path.parent / target.split("#")[0]).exists(), target
     for neighbour in NOTEBOOKS:
-        if abs(NOTEBOOKS.index(neighbour) - NOTEBOOKS.index(path)) == 1:
+        if path in NOTEBOOKS and abs(NOTEBOOKS.index(neighbour) - NOTEBOOKS.index(path)) == 1:
             assert neighbour.name in targets
+
+
+def run_setup(monkeypatch, **modules) -> tuple:
+    """What the set-up cell did: IPython's result, and what it would have told pip."""
+    from IPython.core.interactiveshell import InteractiveShell
+
+    for name, module in modules.items():
+        monkeypatch.setitem(sys.modules, name.replace("_", "."), module)
+    shell, installed = InteractiveShell(), []
+    shell.register_magic_function(installed.append, magic_name="pip")
+    return shell.run_cell(SETUP), installed
+
+
+def test_setup_installs_nothing_elsewhere(monkeypatch):
+    result, installed = run_setup(monkeypatch)
+    assert result.success and not installed
+
+
+def test_setup_installs_charlstm_on_colab(monkeypatch):
+    result, installed = run_setup(monkeypatch, google_colab=types.ModuleType("google.colab"))
+    assert result.success and re.fullmatch(r'install -q "charlstm @ git\+https://github\.com/\S+"', *installed)
+
+
+def test_setup_says_what_to_do_where_the_installation_failed(monkeypatch, capsys):
+    result, installed = run_setup(monkeypatch, google_colab=types.ModuleType("google.colab"), charlstm=None)
+    assert installed and isinstance(result.error_in_exec, ImportError)
+    assert "upload its wheel or source zip, and run %pip install -q charlstm*" in str(result.error_in_exec)
