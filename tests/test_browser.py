@@ -1,0 +1,142 @@
+"""JupyterLab as a reader sees it, in a headless Chromium.
+
+It needs JupyterLab (the extra "lab"), Playwright (pip install playwright) and a Chromium: on Debian and Ubuntu
+apt install chromium, elsewhere playwright install chromium. Without them these tests are skipped, and say so.
+"""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import nbformat
+import pytest
+
+pytest.importorskip("jupyterlab", reason="JupyterLab is not installed: pip install -e '.[lab]'")
+playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed: pip install playwright")
+
+pytestmark = pytest.mark.browser
+
+NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
+SETTINGS = {
+    "notebook-extension/tracker": {"windowingMode": "none"},  # draw every cell, not only those in sight
+    "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},  # no network
+}
+MINUTE = 60_000  # milliseconds, as Playwright counts
+
+
+@pytest.fixture(scope="module")
+def browser():
+    path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    with playwright.sync_playwright() as driver:
+        try:
+            browser = driver.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-gpu"])
+        except playwright.Error as error:
+            pytest.skip(f"no Chromium: apt install chromium, or playwright install chromium ({error.message[:80]})")
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory):
+    """JupyterLab on the loopback address: its address, and its folder, which holds the notebooks without their outputs."""
+    folder = tmp_path_factory.mktemp("notebooks")
+    for path in NOTEBOOKS.glob("[0-9]*.ipynb"):
+        notebook = nbformat.read(path, as_version=4)
+        for cell in notebook.cells:
+            if cell.cell_type == "code":
+                cell.outputs, cell.execution_count = [], None
+        nbformat.write(notebook, folder / path.name)
+    home = tmp_path_factory.mktemp("lab")
+    for name, setting in SETTINGS.items():
+        file = home / "settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(setting), encoding="utf-8")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}"]
+    command += ["--IdentityProvider.token=secret", f"--ServerApp.root_dir={folder}"]
+    variables = {"JUPYTERLAB_SETTINGS_DIR": home / "settings", "JUPYTERLAB_WORKSPACES_DIR": home / "workspaces"}
+    environment = os.environ | {name: str(path) for name, path in variables.items()}
+    with (home / "log").open("w") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
+    try:
+        for _ in range(240):
+            try:
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/api?token=secret").close()
+                break
+            except OSError:
+                assert process.poll() is None, (home / "log").read_text(encoding="utf-8")
+                time.sleep(0.5)
+        yield f"http://127.0.0.1:{port}/lab/workspaces/{{0}}/tree/{{0}}.ipynb?token=secret", folder
+    finally:
+        process.terminate()
+        process.wait()
+
+
+@pytest.fixture
+def run_all(browser, lab):
+    """run_all(name): the page of a notebook after Run All Cells, and the notebook as JupyterLab saved it."""
+    address, folder = lab
+    pages = []
+
+    def run(name):
+        page = browser.new_page(viewport={"width": 1300, "height": 1200})
+        pages.append(page)
+        page.goto(address.format(name), timeout=2 * MINUTE)
+        playwright.expect(page.locator("#jp-main-statusbar")).to_contain_text("| Idle", timeout=2 * MINUTE)
+        cells = [cell for cell in read(name).cells if cell.cell_type == "code"]
+        prompts = page.locator(".jp-CodeCell .jp-InputPrompt")
+        playwright.expect(prompts).to_have_count(len(cells), timeout=MINUTE)
+        page.get_by_role("menuitem", name="Run", exact=True).click()
+        page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+        playwright.expect(prompts.first).not_to_have_text("[ ]:", timeout=MINUTE)
+        playwright.expect(prompts.last).to_have_text(f"[{len(cells)}]:", timeout=10 * MINUTE)
+        page.keyboard.press("Control+s")
+        for _ in range(60):
+            if [cell for cell in read(name).cells if cell.cell_type == "code"][-1].execution_count:
+                break
+            time.sleep(0.5)
+        return page, read(name)
+
+    def read(name):
+        return nbformat.read(folder / f"{name}.ipynb", as_version=4)
+
+    yield run
+    for page in pages:
+        page.close()
+
+
+def outputs(notebook):
+    return [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
+
+
+def test_quickstart_runs_to_its_end_and_shows_its_figure(run_all):
+    page, saved = run_all("00_quickstart")
+    assert not [output for output in outputs(saved) if output.output_type == "error"]
+    # The progress bar is drawn on the error stream, and wiped out: nothing may be left there.
+    assert not [output for output in outputs(saved) if output.get("name") == "stderr" and output.text.strip()]
+    figures = page.locator(".jp-OutputArea-output img")
+    assert figures.count() == sum("image/png" in output.get("data", {}) for output in outputs(saved)) > 0
+    assert figures.first.evaluate("image => image.naturalWidth") > 300
+
+
+def test_the_temperature_slider_changes_the_text(run_all):
+    page, saved = run_all("05_sampling")
+    assert not [output for output in outputs(saved) if output.output_type == "error"]
+    widget = page.locator(".widget-interact")
+    before = widget.inner_text()
+    slider = widget.locator(".noUi-handle").first
+    slider.focus()
+    for _ in range(5):
+        page.keyboard.press("ArrowRight")
+    playwright.expect(widget).not_to_have_text(before, timeout=30_000)
+    page.wait_for_timeout(1000)
+    # Beside the number at the slider, the text itself is another.
+    assert widget.locator(".jp-OutputArea-output").last.inner_text() not in before
