@@ -1,5 +1,6 @@
 """What holds the package together: its imports, its size, and the files that repeat a version or an address."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -49,7 +50,7 @@ def test_environment_takes_its_versions_from_pyproject():
 def test_repository_address_is_the_same_everywhere():
     name = PROJECT["urls"]["Repository"].removeprefix("https://github.com/")
     texts = {"README.md": README}
-    texts |= {path.name: path.read_text(encoding="utf-8") for path in (ROOT / "notebooks").glob("*.ipynb")}
+    texts |= {str(path): path.read_text(encoding="utf-8") for path in (ROOT / "notebooks").rglob("[0-9]*.ipynb")}
     for file, text in texts.items():
         assert set(re.findall(r"colab\.research\.google\.com/github/([^/]+/[^/]+)/", text)) == {name}, file
         assert set(re.findall(r"(?:git\+|clone )https://github\.com/([^\s\"\\`]+)", text)) == {name}, file
@@ -67,13 +68,15 @@ def test_refresh_writes_heads_and_badges_from_the_repository_address(tmp_path):
     for file in ("pyproject.toml", "README.md"):
         shutil.copy(ROOT / file, tmp_path)
 
+    def read_all(root):
+        paths = [*(root / "notebooks").rglob("[0-9]*.ipynb"), root / "README.md"]
+        return {path.relative_to(root).as_posix(): path.read_text(encoding="utf-8") for path in paths}
+
     def refresh():
         subprocess.run([sys.executable, "notebooks/refresh.py", "--no-run"], cwd=tmp_path, check=True)
-        files = [*sorted((tmp_path / "notebooks").glob("*.ipynb")), tmp_path / "README.md"]
-        return {file.name: file.read_text(encoding="utf-8") for file in files}
+        return read_all(tmp_path)
 
-    committed = {path.name: path.read_text(encoding="utf-8") for path in (ROOT / "notebooks").glob("*.ipynb")}
-    assert refresh() == committed | {"README.md": README}  # what is committed is up to date
+    assert refresh() == read_all(ROOT)  # what is committed is up to date
     project = (tmp_path / "pyproject.toml").read_text(encoding="utf-8")
     address = PROJECT["urls"]["Repository"]
     (tmp_path / "pyproject.toml").write_text(project.replace(address, "https://github.com/a/fork"), encoding="utf-8")
@@ -85,3 +88,30 @@ def test_readme_links():
     for target in re.findall(r"\]\(([^)\s]+)\)", README):
         if not target.startswith(("https://", "#")):
             assert (ROOT / target).exists(), target
+
+
+def test_workflow_repeats_no_command():
+    workflow = (ROOT / ".github" / "workflows" / "tests.yml").read_text(encoding="utf-8")
+    commands = re.findall(r"- run: (.*)", workflow)
+    assert commands == [
+        "eval \"$(grep -m 1 'python -m pytest' README.md)\"",
+        "python tests/lanes.py ${{ matrix.lane }}",
+    ]
+
+
+def test_a_folder_for_a_room_without_network(tmp_path, grimm, mysterious_island):
+    command = [sys.executable, "notebooks/pack.py", str(tmp_path), "--no-wheels"]
+    subprocess.run(command, cwd=ROOT, check=True)
+    for path in (ROOT / "notebooks").rglob("[0-9]*.ipynb"):
+        packed = tmp_path / "notebooks" / path.relative_to(ROOT / "notebooks")
+        assert packed.read_bytes() == path.read_bytes()
+    names = "['grimm', 'mysterious_island']"
+    code = f"import charlstm; print([len(charlstm.load_corpus(name)) for name in {names}])"
+    variables = os.environ | {"CHARLSTM_DATA": str(tmp_path / "texts"), "HTTPS_PROXY": "http://127.0.0.1:9"}
+    for cache in ("XDG_CACHE_HOME", "LOCALAPPDATA"):
+        variables[cache] = str(tmp_path / "cache")
+    run = subprocess.run(
+        [sys.executable, "-c", code], env=variables, cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert str([len(grimm), len(mysterious_island)]) in run.stdout
+    assert (tmp_path / "start.py").exists()
