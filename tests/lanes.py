@@ -71,11 +71,12 @@ class Environment:
 
 def find_python(version: str) -> str:
     """The interpreter of this version: this one, one on the PATH, or one of pyenv's."""
-    if sys.version.startswith(version + "."):
-        return sys.executable
-    pyenv = sorted(Path.home().glob(f".pyenv/versions/{version}.*/bin/python"))
-    if found := shutil.which(f"python{version}") or (pyenv and str(pyenv[-1])):
-        return found
+    on_path = shutil.which(f"python{version}")
+    candidates = [sys.executable, on_path, *sorted(Path.home().glob(f".pyenv/versions/{version}.*/bin/python"))]
+    for python in filter(None, candidates):  # pyenv's python on the PATH may be one that only complains
+        answer = subprocess.run([python, "--version"], capture_output=True, encoding="utf-8").stdout
+        if answer.startswith(f"Python {version}."):
+            return str(python)
     raise CanNotRun(f"no Python {version} was found")
 
 

@@ -1,12 +1,14 @@
 """Training: characters a second, and peak memory, of the same network on the same text.
 
 Every contender begins with the same weights and proves it: the loss of one same batch must be that of the stock layer.
+The physical limit beside them: the matrix products of the same training, in the same shapes and type, and nothing else.
 """
 
 import functools
 import time
 
 import numpy as np
+from turns import spread, take_turns
 
 SEQ_LENGTH, BATCH_SIZE, EMBEDDING_DIM, RNN_UNITS = 50, 64, 256, 512
 LEARNING_RATE = 0.001
@@ -233,6 +235,37 @@ def jax_scan(batches):
         yield {"characters": batches * BATCH_SIZE * SEQ_LENGTH, "seconds": time.perf_counter() - start}
 
 
+def products_alone(batches: int, dtype: str):
+    import charlstm
+
+    charlstm.import_tensorflow_quietly()
+    import tensorflow as tf
+
+    _, vocab_size = read_ids()
+    positions = BATCH_SIZE * SEQ_LENGTH
+    shapes = SEQ_LENGTH * [(BATCH_SIZE, RNN_UNITS, 4 * RNN_UNITS), (BATCH_SIZE, 4 * RNN_UNITS, RNN_UNITS)]  # recurrence
+    shapes += [(RNN_UNITS, positions, 4 * RNN_UNITS)]  # the gradient of its kernel, for all positions at once
+    for n_in, n_out in (EMBEDDING_DIM, 4 * RNN_UNITS), (RNN_UNITS, vocab_size):  # the LSTM's input kernel, and Dense
+        shapes += [(positions, n_in, n_out), (positions, n_out, n_in), (n_in, positions, n_out)]
+    factors = {(n, m): tf.cast(tf.random.normal((n, m)), dtype) for a, b, c in shapes for n, m in ((a, b), (b, c))}
+    operations = sum(2 * a * b * c for a, b, c in shapes) / positions
+    yield {"operations_per_character": operations}
+    while True:
+        start = time.perf_counter()
+        for _ in range(batches):
+            for a, b, c in shapes:
+                tf.matmul(factors[a, b], factors[b, c])
+        yield {"characters": batches * positions, "seconds": time.perf_counter() - start}
+
+
+def limit_float32(batches):
+    return products_alone(batches, "float32")
+
+
+def limit_bfloat16(batches):
+    return products_alone(batches, "bfloat16")
+
+
 CONTENDERS = [
     "stock_float32",
     "stock_mixed_bfloat16",
@@ -243,4 +276,29 @@ CONTENDERS = [
     "torch_bfloat16",
     "torch_compile",
     "jax_scan",
+    "limit_float32",
+    "limit_bfloat16",
 ]
+
+
+def run(quick: bool) -> dict:
+    """Characters a second in training, and peak memory; the limit is what the matrix products alone allow."""
+    batches, turns = (5, 2) if quick else (30, 5)
+    contenders = take_turns("training", CONTENDERS, {"batches": batches}, turns)
+    expected = contenders["stock_float32"].check["first_loss"]
+    rows = {}
+    for name, contender in contenders.items():
+        tolerance = 1e-2 if "bfloat16" in name else 1e-4
+        loss = contender.check.get("first_loss", expected)  # the limits have none
+        if not np.isclose(loss, expected, rtol=tolerance):
+            raise AssertionError(f"{name} does not compute the same: its first loss is {loss}, not {expected}")
+        speeds = [portion["characters"] / portion["seconds"] for portion in contender.portions]
+        rows[name] = spread(speeds) | {"peak_megabytes": contender.peak_megabytes} | contender.check
+    stock = rows["stock_float32"]
+    print(f"\n{'training':22} {'characters/s':>13} {'from':>8} {'to':>8} {'against stock':>14} {'peak MB':>9}")
+    for name, row in sorted(rows.items(), key=lambda item: -item[1]["median"]):
+        print(
+            f"{name:22} {row['median']:13,.0f} {row['least']:8,.0f} {row['most']:8,.0f}"
+            f" {row['median'] / stock['median']:13.2f}x {row['peak_megabytes']:9,.0f}"
+        )
+    return rows

@@ -23,7 +23,12 @@ class Contender:
         command = [sys.executable, str(HERE / "turns.py"), topic, name, json.dumps(settings)]
         environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": str(HERE)}
         self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            encoding="utf-8",
+            env=environment,
         )
         self.check = self.ask("check")
 
@@ -59,13 +64,17 @@ def start_all(topic: str, names: list[str], settings: dict) -> dict[str, Contend
 def take_turns(topic: str, names: list[str], settings: dict, turns: int, warm_up: int = 1) -> dict[str, Contender]:
     """Let the contenders work in turns. The first ``warm_up`` turns are not counted."""
     contenders = start_all(topic, names, settings)
-    for turn in range(warm_up + turns):
+    try:
+        for turn in range(warm_up + turns):
+            for contender in contenders.values():
+                contender.take_turn()
+                if turn < warm_up:
+                    contender.portions.clear()
         for contender in contenders.values():
-            contender.take_turn()
-            if turn < warm_up:
-                contender.portions.clear()
-    for contender in contenders.values():
-        contender.peak_megabytes = contender.finish()["peak_megabytes"]
+            contender.peak_megabytes = contender.finish()["peak_megabytes"]
+    finally:
+        for contender in contenders.values():
+            contender.process.kill()  # only where something has failed is there anything left to end
     return contenders
 
 
