@@ -106,10 +106,11 @@ class Generator:
 
         def steps() -> Iterator[np.ndarray]:
             nonlocal logits, state
-            for _ in range(length):
+            for number in range(length):
+                if number > 0:
+                    logits, state = self._network.step(ids, state)
                 ids = _draw(logits, temperature, top_k, top_p, rng)
                 yield ids
-                logits, state = self._network.step(ids, state)
 
         return steps()
 

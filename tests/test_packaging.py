@@ -11,6 +11,8 @@ from pathlib import Path
 import nbformat
 import pytest
 
+from charlstm.training import read_recorded
+
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 MODULES = sorted((ROOT / "charlstm").glob("*.py"))
@@ -115,3 +117,18 @@ def test_a_folder_for_a_room_without_network(tmp_path, grimm, mysterious_island)
     )
     assert str([len(grimm), len(mysterious_island)]) in run.stdout
     assert (tmp_path / "start.py").exists()
+
+
+def test_readme_quotes_the_recorded_benchmark():
+    speed = read_recorded("speed")
+    section = README.partition("\n## How fast, how good\n")[2].partition("\n## ")[0]
+    assert speed["date"] in section and f"TensorFlow {speed['tensorflow']}" in section
+    figures = [f"{round(row['median'], -2):,.0f}" for row in speed["training"].values()]
+    figures += [f"{row['seconds']:.0f}" for row in speed["quality_time"].values()]
+    figures += [
+        f"{round(row['many_streams']['median'], -2):,.0f}"
+        for row in speed["sampling"].values()
+        if "many_streams" in row
+    ]
+    figures += [f"{bits:.2f}" for row in speed["quality"].values() for bits in row.values() if isinstance(bits, float)]
+    assert [figure for figure in figures if f"| {figure} |" not in section] == []
