@@ -24,7 +24,7 @@ def main() -> None:
     parser.add_argument("--no-wheels", action="store_true", help="only the notebooks and the texts")
     arguments = parser.parse_args()
     folder = arguments.folder.resolve()
-    for path in [*NOTEBOOKS.glob("*.ipynb"), *NOTEBOOKS.glob("solutions/*.ipynb")]:
+    for path in [NOTEBOOKS / "README.md", *NOTEBOOKS.glob("*.ipynb"), *NOTEBOOKS.glob("solutions/*.ipynb")]:
         copy(path, folder / "notebooks" / path.relative_to(NOTEBOOKS))
     for name, source in SOURCES.items():
         copy(find_file(name), folder / "texts" / source.file_name)

@@ -41,11 +41,11 @@ def links(path: Path) -> str:
     """The line below a notebook's title: to the notebooks before and after it, to the contents, and to Colab."""
     if path.parent.name == "solutions":
         here = f"solutions/{path.name}"
-        return f"[← {path.stem}](../{path.name}) · [contents](../../README.md) · {badge(here)}"
+        return f"[← {path.stem}](../{path.name}) · [contents](../README.md) · {badge(here)}"
     paths = sorted(NOTEBOOKS.glob("[0-9]*.ipynb"))
     place = paths.index(path)
     before, after = paths[place - 1 : place], paths[place + 1 : place + 2]
-    parts = [f"[← {p.stem}]({p.name})" for p in before] + ["[contents](../README.md)"]
+    parts = [f"[← {p.stem}]({p.name})" for p in before] + ["[contents](README.md)"]
     parts += [f"[{p.stem} →]({p.name})" for p in after]
     return " · ".join(parts) + f" · {badge(path.name)}"
 

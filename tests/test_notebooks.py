@@ -121,7 +121,8 @@ def test_links(path, notebook):
     assert targets
     for target in targets:
         if not target.startswith("https://"):
-            assert (path.parent / target.split("#")[0]).exists(), target
+            linked = path.parent / target.split("#")[0]
+            assert linked.exists() and linked.resolve().is_relative_to(FOLDER), target  # JupyterLab shows no more
     for neighbour in NOTEBOOKS:
         if path in NOTEBOOKS and abs(NOTEBOOKS.index(neighbour) - NOTEBOOKS.index(path)) == 1:
             assert neighbour.name in targets

@@ -86,10 +86,11 @@ def test_refresh_writes_heads_and_badges_from_the_repository_address(tmp_path):
         assert "github.com/a/fork" in text and address not in text, name
 
 
-def test_readme_links():
-    for target in re.findall(r"\]\(([^)\s]+)\)", README):
+@pytest.mark.parametrize("folder", [ROOT, ROOT / "notebooks"], ids=["project", "notebooks"])
+def test_readme_links(folder):
+    for target in re.findall(r"\]\(([^)\s]+)\)", (folder / "README.md").read_text(encoding="utf-8")):
         if not target.startswith(("https://", "#")):
-            assert (ROOT / target).exists(), target
+            assert (folder / target).exists(), target
 
 
 def test_workflow_repeats_no_command():
