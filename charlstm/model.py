@@ -9,57 +9,46 @@ from charlstm.recipes import Recipe, find_recipe
 if TYPE_CHECKING:
     import keras
 
-WEIGHT_NAMES = ("embeddings", "lstm_kernel", "lstm_recurrent_kernel", "lstm_bias", "dense_kernel", "dense_bias")
-
 
 def build_model(
     vocab_size: int, embedding_dim: int = 256, rnn_units: int = 512, recipe: str | Recipe = "quick"
 ) -> "keras.Sequential":
-    """Embedding, LSTM, Dense: from ids, int32 ``[B, T]``, to logits, float32 ``[B, T, vocab_size]`` (chapter 16).
+    """Keras's Embedding, LSTM, Dense: from ids, int32 ``[B, T]``, to logits, float32 ``[B, T, vocab_size]``.
 
-    recipe: ``"book"`` is the textbook's model; ``"quick"`` has the same shapes, but learns in fewer and faster epochs:
-        its embedding begins with larger numbers, and its layer is ``FastLSTM``.
-
-    Raises ValueError if a size is below 1, or for an unknown recipe. Built in notebook 03_model.
+    This is the textbook's model (chapter 16) with any recipe; what differs is how large the embedding's first random
+    numbers are. Raises ValueError if a size is below 1, or for an unknown recipe. Built in notebook 03_model.
     """
     import keras
 
     if min(vocab_size, embedding_dim, rnn_units) < 1:
         raise ValueError(f"the sizes must be at least 1: {vocab_size=}, {embedding_dim=}, {rnn_units=}")
-    recipe, initializer, lstm_layer = find_recipe(recipe), "uniform", keras.layers.LSTM
-    if recipe.embeddings_stddev is not None:
-        initializer = keras.initializers.RandomNormal(stddev=recipe.embeddings_stddev)
-    if recipe.fast_lstm:
-        from charlstm.fast_lstm import FastLSTM as lstm_layer
+    initializer, stddev = "uniform", find_recipe(recipe).embeddings_stddev
+    if stddev is not None:
+        initializer = keras.initializers.RandomNormal(stddev=stddev)
     return keras.Sequential(
         [
             keras.Input(shape=(None,), dtype="int32"),
             keras.layers.Embedding(vocab_size, embedding_dim, embeddings_initializer=initializer),
-            lstm_layer(rnn_units, return_sequences=True),
+            keras.layers.LSTM(rnn_units, return_sequences=True),
             keras.layers.Dense(vocab_size),
         ]
     )
 
 
-def layers_of(model: "keras.Sequential") -> list["keras.layers.Layer"]:
-    """The Embedding, LSTM and Dense layer of ``model``. Raises ValueError if it has other layers than these."""
+def layers_of(model: "keras.Model") -> list["keras.layers.Layer"]:
+    """The Embedding, LSTM and Dense layer of ``model``; Dropout layers between them do not count.
+
+    Raises ValueError, naming what it found, if it has other layers than these, or other settings than ``build_model``
+    gives them.
+    """
     import keras
 
+    layers = [layer for layer in model.layers if not isinstance(layer, keras.layers.Dropout)]
     expected = [keras.layers.Embedding, keras.layers.LSTM, keras.layers.Dense]
-    if len(model.layers) != 3 or not all(map(isinstance, model.layers, expected)):
-        found = ", ".join(type(layer).__name__ for layer in model.layers)
+    if len(layers) != 3 or not all(map(isinstance, layers, expected)):
+        found = ", ".join(type(layer).__name__ for layer in layers)
         raise ValueError(f"the model must be Embedding, LSTM, Dense, as build_model makes it, but has: {found}")
-    return model.layers
-
-
-def weights_of(model: "keras.Sequential") -> dict[str, np.ndarray]:
-    """The weights of ``model`` by name, float32 with V characters, E embedding dimensions and H units:
-
-    ``embeddings`` [V, E]; ``lstm_kernel`` [E, 4H], ``lstm_recurrent_kernel`` [H, 4H] and ``lstm_bias`` [4H], each with
-    the blocks input gate, forget gate, candidate, output gate; ``dense_kernel`` [H, V]; ``dense_bias`` [V].
-    Raises ValueError, naming the layer, for a model of other layers or settings than ``build_model`` makes.
-    """
-    _, lstm, dense = layers_of(model)
+    _, lstm, dense = layers
     for layer, setting, needed in (
         (lstm, "activation", "tanh"), (lstm, "recurrent_activation", "sigmoid"), (lstm, "use_bias", True),
         (lstm, "return_sequences", True), (lstm, "go_backwards", False),
@@ -69,14 +58,54 @@ def weights_of(model: "keras.Sequential") -> dict[str, np.ndarray]:
         found = getattr(found, "__name__", found)
         if found != needed:
             raise ValueError(f"the layer {layer.name!r} has {setting}={found!r}: only {needed!r} will do here")
-    return dict(zip(WEIGHT_NAMES, model.get_weights(), strict=True))
+    return layers
+
+
+def weights_of(model: "keras.Model") -> dict[str, np.ndarray]:
+    """The weights of ``model``, float32, with the names and shapes of ``StepwiseLSTM``. Raises like ``layers_of``."""
+    arrays = [weight for layer in layers_of(model) for weight in layer.get_weights()]
+    return dict(zip(StepwiseLSTM.weight_names, arrays, strict=True))
+
+
+def sizes_of(weights: dict[str, np.ndarray]) -> tuple[int, int, int]:
+    """``vocab_size``, ``embedding_dim`` and ``rnn_units``, as ``build_model`` takes them."""
+    return *weights["embeddings"].shape, weights["dense_kernel"].shape[0]
+
+
+def check_weights(weights: dict[str, np.ndarray], vocab_size: int) -> None:
+    """Raises ValueError, naming what is wrong, unless ``weights`` are finite and fit each other and the vocabulary."""
+    sizes = sizes_of(weights)
+    if sizes[0] != vocab_size:
+        raise ValueError(f"the model knows {sizes[0]} characters, but the vocabulary {vocab_size}")
+    for name, shape in StepwiseLSTM.weight_shapes(*sizes).items():
+        if weights[name].shape != shape:
+            raise ValueError(f"{name} has the shape {weights[name].shape}, but {shape} fits the other weights")
+        if not np.isfinite(weights[name]).all():
+            raise ValueError(f"{name} holds NaN or infinity: the training went wrong, try a smaller learning rate")
 
 
 class StepwiseLSTM:
     """The network in plain NumPy, one character of each of B streams at a time, for those who need nothing more.
 
+    Its names and shapes of the weights are the package's. Another cell, such as a GRU, would be another such class.
     Embedding and input kernel are multiplied once, into a table with a row for each character (notebook 05_sampling).
     """
+
+    @staticmethod
+    def weight_shapes(vocab_size: int, embedding_dim: int, rnn_units: int) -> dict[str, tuple[int, ...]]:
+        """In the order of ``model.get_weights()``. The four gates lie side by side: input gate, forget gate, candidate,
+        output gate."""
+        gates = 4 * rnn_units
+        return {
+            "embeddings": (vocab_size, embedding_dim),
+            "lstm_kernel": (embedding_dim, gates),
+            "lstm_recurrent_kernel": (rnn_units, gates),
+            "lstm_bias": (gates,),
+            "dense_kernel": (rnn_units, vocab_size),
+            "dense_bias": (vocab_size,),
+        }
+
+    weight_names = tuple(weight_shapes(1, 1, 1))
 
     def __init__(self, weights: dict[str, np.ndarray]):
         self.input_table = weights["embeddings"] @ weights["lstm_kernel"] + weights["lstm_bias"]  # [V, 4H]

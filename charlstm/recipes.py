@@ -7,7 +7,6 @@ import dataclasses
 class Recipe:
     """What ``build_model`` and ``train`` do. ``dataclasses.replace(RECIPES["quick"], epochs=8)`` makes another one.
 
-    fast_lstm: the LSTM layer is ``FastLSTM``, not Keras's own.
     embeddings_stddev: the embedding begins with numbers from a normal distribution of this standard deviation; None:
         with Keras's own, from -0.05 to 0.05, with which a model learns more slowly.
     learning_rate: Adam's, or with ``schedule`` its highest.
@@ -15,7 +14,6 @@ class Recipe:
     clip_norm: the greatest length of the gradient, of all weights together; a longer one is shortened. None: as it is.
     """
 
-    fast_lstm: bool
     embeddings_stddev: float | None
     learning_rate: float
     schedule: bool
@@ -25,9 +23,9 @@ class Recipe:
 
 RECIPES = {
     # Chapter 16, exactly.
-    "book": Recipe(False, None, learning_rate=0.001, schedule=False, clip_norm=None, epochs=20),
+    "book": Recipe(None, learning_rate=0.001, schedule=False, clip_norm=None, epochs=20),
     # Cosine: Loshchilov & Hutter 2017. Clipping: Pascanu, Mikolov & Bengio 2013.
-    "quick": Recipe(True, 0.6, learning_rate=0.01, schedule=True, clip_norm=0.25, epochs=5),
+    "quick": Recipe(0.6, learning_rate=0.01, schedule=True, clip_norm=0.25, epochs=5),
 }
 
 

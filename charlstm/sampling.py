@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from charlstm.data import Vocabulary
-from charlstm.files import PRETRAINED, check_weights, read_model_file
-from charlstm.model import StepwiseLSTM, weights_of
+from charlstm.model import StepwiseLSTM, check_weights, weights_of
+from charlstm.model_file import PRETRAINED, read_model_file
 
 if TYPE_CHECKING:
     import keras
@@ -30,25 +30,29 @@ class Generator:
     """Writes text with a model's weights in plain NumPy, one step for each character, carrying the LSTM's state.
 
     Its probabilities are those of the Keras model; it is faster because it neither reads the text again for each new
-    character nor starts a TensorFlow computation for each step (``StepwiseLSTM``; notebook 05_sampling). Raises
-    ValueError like ``weights_of`` and ``check_weights``.
+    character nor starts a TensorFlow computation for each step (``StepwiseLSTM``; notebook 05_sampling).
+
+    weights: by name, as in the model file; ``from_model`` and ``load`` bring them. Raises ValueError like
+        ``check_weights``.
     """
 
-    def __init__(self, model: "keras.Sequential", vocabulary: Vocabulary):
-        self._take(weights_of(model), vocabulary)
+    def __init__(self, weights: dict[str, np.ndarray], vocabulary: Vocabulary):
+        if not isinstance(weights, dict):
+            raise TypeError("give the weights by name; for a Keras model, Generator.from_model(model, vocabulary)")
+        check_weights(weights, len(vocabulary))
+        self.vocabulary = vocabulary
+        self._network = StepwiseLSTM(weights)
+
+    @classmethod
+    def from_model(cls, model: "keras.Model", vocabulary: Vocabulary) -> "Generator":
+        """A generator with the weights that the Keras ``model`` has now. Raises ValueError like ``weights_of``."""
+        return cls(weights_of(model), vocabulary)
 
     @classmethod
     def load(cls, path: str | os.PathLike = PRETRAINED) -> "Generator":
         """A generator from a file of ``save_model``, by default the model in this package, without loading Keras."""
         weights, vocabulary, _ = read_model_file(path)
-        generator = cls.__new__(cls)
-        generator._take(weights, vocabulary)
-        return generator
-
-    def _take(self, weights: dict[str, np.ndarray], vocabulary: Vocabulary) -> None:
-        check_weights(weights, vocabulary)
-        self.vocabulary = vocabulary
-        self._network = StepwiseLSTM(weights)
+        return cls(weights, vocabulary)
 
     def probabilities(self, text: str) -> np.ndarray:
         """The probability of each character of the vocabulary to come next after ``text``: float32 of shape ``[V]``.

@@ -1,40 +1,42 @@
-"""Fitting a model, and measuring it on text that it has not seen. Built by hand in notebook 04_training."""
+"""Training a model, and measuring it on text that it has not seen. Built by hand in notebook 04_training."""
 
 import dataclasses
+import gc
 import hashlib
 import itertools
-import json
 import math
 import os
 import sys
 import time
-from pathlib import Path
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from charlstm.files import Checkpoint
+from charlstm.checkpoint import Checkpoint
+from charlstm.console import someone_watches
 from charlstm.model import StepwiseLSTM, weights_of
+from charlstm.pipeline import Windows
 from charlstm.recipes import Recipe, find_recipe
 
 if TYPE_CHECKING:
     import keras
     import tensorflow as tf
 
-RECORDED = Path(__file__).parent / "recorded"
-
 
 def train(
-    model: "keras.Sequential",
-    dataset: "tf.data.Dataset",
+    model: "keras.Model",
+    dataset: "Windows | tf.data.Dataset",
     recipe: str | Recipe = "quick",
     epochs: int | None = None,
     held_out_ids: np.ndarray | None = None,
     checkpoint: str | os.PathLike | None = None,
 ) -> dict[str, list[float]]:
-    """Fit with Adam and cross-entropy (chapter 16) and print a line for each epoch. Built in notebook 04_training.
+    """Train with Adam and cross-entropy (chapter 16) and print a line for each epoch. Built in notebook 04_training.
 
-    dataset: batches of (input, target) from ``make_dataset``.
+    model: of ``build_model``, for which each step is the hand-written one (``charlstm.step``); with another Keras model
+        from ids to logits, or on a GPU, it is TensorFlow's GradientTape, and a line says so and why.
+    dataset: batches of (input, target), from ``make_dataset`` or a ``tf.data.Dataset`` of your own.
     recipe: ``"quick"``, ``"book"`` or a ``Recipe``: learning rate, schedule, clipping; epochs: another number of them.
     held_out_ids: ids, ``[n]``, that are not in ``dataset``. They are measured after each epoch (``bits_per_char``), and
         in the end the model has the weights of the best epoch; without them, those of the last.
@@ -45,38 +47,7 @@ def train(
     from them, in nats per character; and ``"held_out_bits"``, in bits per character, if asked for. Raises ValueError for
     a checkpoint of another training, and FloatingPointError, with the weights from before the epoch, for a loss of NaN.
     """
-    recipe = find_recipe(recipe, epochs)
-    _compile(model, recipe, len(dataset))
-    history: dict[str, list[float]] = {"loss": []} if held_out_ids is None else {"loss": [], "held_out_bits": []}
-    best_weights: list[np.ndarray] = []
-    if checkpoint is not None:
-        checkpoint = Checkpoint(checkpoint, _describe(model, dataset, recipe, held_out_ids))
-        if saved := checkpoint.read():
-            history = saved[0]["history"]
-            best_weights = _restore(model, dataset, *saved)
-            print(f"Going on from {checkpoint.path.name}: {len(history['loss'])} of {recipe.epochs} epochs are done.")
-    try:
-        for epoch in range(len(history["loss"]), recipe.epochs):
-            start = time.perf_counter()
-            history["loss"].append(_fit_one_epoch(model, dataset, epoch, recipe.epochs))
-            seconds = time.perf_counter() - start
-            if held_out_ids is not None:
-                bits = bits_per_char(model, held_out_ids)
-                if bits < min(history["held_out_bits"], default=math.inf):
-                    best_weights = model.get_weights()
-                history["held_out_bits"].append(bits)
-            if checkpoint is not None:
-                checkpoint.write(*_snapshot(model, dataset, history, best_weights))
-            print(_report(history, recipe.epochs, seconds, time.perf_counter() - start, dataset), flush=True)
-    except KeyboardInterrupt:
-        print(f"Interrupted in epoch {epoch + 1}: the model has the weights of this moment.", flush=True)
-        raise
-    if best_weights:
-        model.set_weights(best_weights)
-        best_epoch = int(np.argmin(history["held_out_bits"])) + 1
-        if best_epoch < recipe.epochs:
-            print(f"The model has the weights of epoch {best_epoch}, the best on the held-out text.")
-    return history
+    return _Training(model, dataset, find_recipe(recipe, epochs), held_out_ids, checkpoint).run()
 
 
 def bits_per_char(model: "keras.Sequential", ids: np.ndarray) -> float:
@@ -102,12 +73,116 @@ def bits_per_char(model: "keras.Sequential", ids: np.ndarray) -> float:
     return float(nats / (len(ids) - 1) / math.log(2))
 
 
-def read_recorded(name: str) -> dict:
-    """A long run that the notebooks quote, with when and on what it ran: ``"book"``, ``"changes"`` or ``"speed"``."""
-    return json.loads((RECORDED / f"{name}.json").read_text(encoding="utf-8"))
+class _Training:
+    """A training from its beginning, or from its checkpoint, to its end."""
+
+    def __init__(self, model, dataset, recipe: Recipe, held_out_ids=None, checkpoint=None):
+        self.model, self.dataset, self.recipe, self.held_out_ids = model, dataset, recipe, held_out_ids
+        self.history = {"loss": []} if held_out_ids is None else {"loss": [], "held_out_bits": []}
+        self.best_weights: list[np.ndarray] = []
+        gc.collect()  # an earlier training's graph and model hang in circles, with all their weights
+        _compile(model, recipe, len(dataset))
+        self.matmul_dtype = _matmul_dtype(model)
+        self.checkpoint = None if checkpoint is None else Checkpoint(checkpoint, self.describe())
+        if self.checkpoint and (saved := self.checkpoint.read()):
+            self.restore(*saved)
+            done = len(self.history["loss"])
+            print(f"Going on from {self.checkpoint.path.name}: {done} of {recipe.epochs} epochs are done.")
+
+    def run(self) -> dict[str, list[float]]:
+        from charlstm.step import compile_step
+
+        signature = getattr(self.dataset, "batches", self.dataset).element_spec
+        step = compile_step(self.model, signature, self.matmul_dtype)
+        try:
+            for epoch in range(len(self.history["loss"]), self.recipe.epochs):
+                start = time.perf_counter()
+                self.history["loss"].append(self.learn(step, epoch))
+                seconds = time.perf_counter() - start
+                self.measure()
+                if self.checkpoint:
+                    self.checkpoint.write(*self.snapshot())
+                print(self.report(seconds, time.perf_counter() - start), flush=True)
+        except KeyboardInterrupt:
+            print(f"Interrupted in epoch {epoch + 1}: the model has the weights of this moment.", flush=True)
+            raise
+        if self.best_weights:
+            self.model.set_weights(self.best_weights)
+            best_epoch = int(np.argmin(self.history["held_out_bits"])) + 1
+            if best_epoch < self.recipe.epochs:
+                print(f"The model has the weights of epoch {best_epoch}, the best on the held-out text.")
+        return self.history
+
+    def learn(self, step: Callable, epoch: int) -> float:
+        """Go through the dataset once; gives the mean loss."""
+        from tqdm import tqdm
+
+        weights_before, total, count = self.model.get_weights(), 0.0, 0
+        if isinstance(self.dataset, Windows):
+            self.dataset.epoch = epoch  # the order of this epoch, whatever the dataset was used for before
+        title, hidden = f"epoch {epoch + 1} of {self.recipe.epochs}", not someone_watches()
+        steps = len(self.dataset)
+        with tqdm(total=steps, desc=title, disable=hidden, leave=False, ncols=79, file=sys.stdout) as bar:
+            for number, (inputs, targets) in enumerate(self.dataset, 1):
+                loss, size = float(step(inputs, targets)), math.prod(targets.shape)
+                if not math.isfinite(loss):
+                    self.model.set_weights(weights_before)
+                    raise FloatingPointError(
+                        f"the loss became {loss} in epoch {epoch + 1}, step {number} of {steps}: try a smaller "
+                        f"learning_rate, or clip_norm=1.0; the model has its weights from before this epoch again"
+                    )
+                total, count = total + loss * size, count + size
+                bar.update()
+        return total / count
+
+    def measure(self) -> None:
+        if self.held_out_ids is not None:
+            bits = bits_per_char(self.model, self.held_out_ids)
+            if bits < min(self.history["held_out_bits"], default=math.inf):
+                self.best_weights = self.model.get_weights()
+            self.history["held_out_bits"].append(bits)
+
+    def report(self, seconds: float, seconds_in_all: float) -> str:
+        done, epochs = len(self.history["loss"]), self.recipe.epochs
+        parts = [f"epoch {done} of {epochs}: training loss {self.history['loss'][-1]:.4f} nats"]
+        if self.held_out_ids is not None:
+            parts.append(f"held out {self.history['held_out_bits'][-1]:.3f} bits per character")
+        if isinstance(self.dataset, Windows):
+            parts.append(f"{self.dataset.n_targets / seconds:,.0f} characters/s")
+        return ", ".join([*parts, f"{(epochs - done) * seconds_in_all:.0f} s left"])
+
+    def describe(self) -> dict:
+        """What must be the same when a training goes on."""
+        if not isinstance(self.dataset, Windows):
+            raise ValueError("a checkpoint needs a dataset that make_dataset made: no other can be set to an epoch")
+        layers = {
+            f"{number} {type(layer).__name__} {name}": value
+            for number, layer in enumerate(self.model.layers, 1)
+            for name, value in layer.get_config().items()
+            if name != "name"
+        }
+        ids = self.held_out_ids
+        held_out = None if ids is None else hashlib.sha256(np.asarray(ids, np.int32)).hexdigest()
+        return {**layers, **dataclasses.asdict(self.recipe), **self.dataset.describe(), "held-out text": held_out}
+
+    def snapshot(self) -> tuple[dict, dict[str, np.ndarray]]:
+        """All that a training is made of at the end of an epoch: numbers for JSON, and arrays."""
+        groups = {"model": self.model.variables, "optimizer": self.model.optimizer.variables, "best": self.best_weights}
+        arrays = {f"{group} {i}": np.asarray(value) for group in groups for i, value in enumerate(groups[group])}
+        progress = {"history": self.history, "matmul_dtype": self.matmul_dtype, "entropy": self.dataset.entropy}
+        return progress, arrays
+
+    def restore(self, progress: dict, arrays: dict[str, np.ndarray]) -> None:
+        """The reverse of ``snapshot``. The type of the products, too: a new measurement could choose another."""
+        self.history, self.matmul_dtype = progress["history"], progress["matmul_dtype"]
+        self.dataset.entropy = progress["entropy"]
+        for group, variables in ("model", self.model.variables), ("optimizer", self.model.optimizer.variables):
+            for i, variable in enumerate(variables):
+                variable.assign(arrays[f"{group} {i}"])
+        self.best_weights = [arrays[f"best {i}"] for i in range(sum(name.startswith("best") for name in arrays))]
 
 
-def _compile(model: "keras.Sequential", recipe: Recipe, steps: int) -> None:
+def _compile(model: "keras.Model", recipe: Recipe, steps: int) -> None:
     import keras
 
     rate = recipe.learning_rate
@@ -120,78 +195,15 @@ def _compile(model: "keras.Sequential", recipe: Recipe, steps: int) -> None:
         optimizer=keras.optimizers.Adam(rate, global_clipnorm=recipe.clip_norm),
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
     )
+    if model.built:
+        model.optimizer.build(model.trainable_variables)  # or else TensorFlow makes the step's graph twice
 
 
-def _fit_one_epoch(model: "keras.Sequential", dataset: "tf.data.Dataset", epoch: int, epochs: int) -> float:
-    import keras
-    from tqdm import tqdm
+def _matmul_dtype(model: "keras.Model") -> str | None:
+    # In what the hand-written step computes its products; None, and a line that says why, where it does not apply.
+    from charlstm.step import faster_matmul_dtype, obstacle
 
-    weights_before = model.get_weights()
-    if hasattr(dataset, "windows"):
-        dataset.windows.epoch = epoch  # the order of this epoch, whatever the dataset was used for before
-
-    def after_batch(step: int, logs: dict[str, float]) -> None:
-        bar.update()
-        if not math.isfinite(logs["loss"]):
-            model.set_weights(weights_before)
-            raise FloatingPointError(
-                f"the loss became {logs['loss']} in epoch {epoch + 1}, step {step + 1} of {len(dataset)}: try a smaller "
-                f"learning_rate, or clip_norm=1.0; the model has its weights from before this epoch again"
-            )
-
-    title, hidden = f"epoch {epoch + 1} of {epochs}", not _someone_watches()
-    with tqdm(total=len(dataset), desc=title, disable=hidden, leave=False, ncols=79, file=sys.stdout) as bar:
-        callback = keras.callbacks.LambdaCallback(on_train_batch_end=after_batch)
-        # shuffle=False: the dataset shuffles itself, and Keras would warn that it can't.
-        return model.fit(dataset, verbose=0, shuffle=False, callbacks=[callback]).history["loss"][0]
-
-
-def _someone_watches() -> bool:
-    # Tests and `jupyter execute` use the same kernel as JupyterLab or Colab, but without a keyboard.
-    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
-    return getattr(shell.kernel, "_allow_stdin", False) if hasattr(shell, "kernel") else sys.stdout.isatty()
-
-
-def _report(history: dict, epochs: int, seconds: float, seconds_in_all: float, dataset: "tf.data.Dataset") -> str:
-    done = len(history["loss"])
-    parts = [f"epoch {done} of {epochs}: training loss {history['loss'][-1]:.4f} nats"]
-    if "held_out_bits" in history:
-        parts.append(f"held out {history['held_out_bits'][-1]:.3f} bits per character")
-    if hasattr(dataset, "windows"):
-        parts.append(f"{dataset.windows.n_targets / seconds:,.0f} characters/s")
-    return ", ".join([*parts, f"{(epochs - done) * seconds_in_all:.0f} s left"])
-
-
-def _describe(model, dataset, recipe: Recipe, held_out_ids) -> dict:
-    # What must be the same when a training goes on.
-    if not hasattr(dataset, "windows"):
-        raise ValueError("a checkpoint needs a dataset that make_dataset made: no other can be set to a certain epoch")
-    layers = {
-        f"{number} {type(layer).__name__} {name}": value
-        for number, layer in enumerate(model.layers, 1)
-        for name, value in layer.get_config().items()
-        if name != "name"
-    }
-    held_out = None if held_out_ids is None else hashlib.sha256(np.asarray(held_out_ids, np.int32)).hexdigest()
-    return {**layers, **dataclasses.asdict(recipe), **dataset.windows.describe(), "held-out text": held_out}
-
-
-def _snapshot(model, dataset, history: dict, best_weights: list[np.ndarray]) -> tuple[dict, dict[str, np.ndarray]]:
-    # All that a training is made of at the end of an epoch: numbers for JSON, and arrays.
-    groups = {"model": model.variables, "optimizer": model.optimizer.variables, "best": best_weights}
-    arrays = {f"{group} {i}": np.asarray(value) for group, values in groups.items() for i, value in enumerate(values)}
-    dtypes = [getattr(layer, "product_dtype", None) for layer in model.layers]
-    return {"history": history, "entropy": dataset.windows.entropy, "product_dtypes": dtypes}, arrays
-
-
-def _restore(model, dataset, progress: dict, arrays: dict[str, np.ndarray]) -> list[np.ndarray]:
-    # The reverse of _snapshot; gives back the best weights.
-    model.optimizer.build(model.trainable_variables)
-    for group, variables in ("model", model.variables), ("optimizer", model.optimizer.variables):
-        for i, variable in enumerate(variables):
-            variable.assign(arrays[f"{group} {i}"])
-    dataset.windows.entropy = progress["entropy"]
-    for layer, dtype in zip(model.layers, progress["product_dtypes"], strict=True):
-        if dtype is not None:
-            layer.product_dtype = dtype  # a new measurement could choose another, and so change the last digits
-    return [arrays[f"best {i}"] for i in range(sum(name.startswith("best") for name in arrays))]
+    if reason := obstacle(model):
+        print(f"Training with TensorFlow's GradientTape, because the hand-written step does not apply here: {reason}.")
+        return None
+    return faster_matmul_dtype()

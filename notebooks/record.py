@@ -19,12 +19,12 @@ import time
 
 import keras
 import tensorflow as tf
+from charlstm.model_file import PRETRAINED, load_pretrained
 
 import charlstm
-from charlstm.files import PRETRAINED, load_pretrained
 from charlstm.recipes import RECIPES, Recipe
 from charlstm.sources import SOURCES
-from charlstm.training import RECORDED
+from charlstm.recorded import RECORDED
 
 SEED = 1
 

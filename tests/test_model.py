@@ -1,13 +1,14 @@
 """The network."""
 
 import dataclasses
+import subprocess
+import sys
 
-import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import charlstm
-from charlstm.fast_lstm import FastLSTM
 
 
 def test_parameters_of_the_book():
@@ -29,9 +30,35 @@ def test_initializer_of_the_embedding():
     assert spread(recipe=other) == pytest.approx(2, rel=0.1)
 
 
-def test_layer_of_the_recipe():
-    assert type(charlstm.build_model(5, 4, 4, recipe="book").layers[1]) is keras.layers.LSTM
-    assert type(charlstm.build_model(5, 4, 4).layers[1]) is FastLSTM
+@pytest.mark.parametrize("recipe", charlstm.RECIPES)
+def test_keras_can_keep_it_and_load_it_elsewhere(tmp_path, recipe, vocabulary):
+    model = charlstm.build_model(len(vocabulary), 8, 12, recipe)
+    ids = vocabulary.encode("the goose")[None]
+    model.save(tmp_path / "model.keras")
+    model.export(tmp_path / "exported", verbose=False)
+    np.save(tmp_path / "ids.npy", ids)
+    code = """if True:
+        import sys, keras, numpy as np, tensorflow as tf
+        folder = sys.argv[1]
+        ids = np.load(folder + "/ids.npy")
+        loaded = keras.models.load_model(folder + "/model.keras")(ids)
+        exported = tf.saved_model.load(folder + "/exported")
+        np.savez(folder + "/logits.npz", loaded=loaded, exported=exported.serve(ids))
+        assert "charlstm" not in sys.modules
+        """
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True, capture_output=True, cwd=tmp_path)
+    for logits in np.load(tmp_path / "logits.npz").values():
+        assert logits == pytest.approx(model(ids).numpy(), abs=1e-5)
+
+
+def test_it_can_become_a_tflite_file(vocabulary):
+    try:
+        converter = tf.lite.TFLiteConverter.from_keras_model(charlstm.build_model(len(vocabulary), 8, 12))
+    except (AttributeError, ImportError) as error:
+        pytest.skip(f"this TensorFlow has no TFLite converter: {error}")
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS, tf.lite.OpsSet.SELECT_TF_OPS]
+    converter._experimental_lower_tensor_list_ops = False
+    assert len(converter.convert()) > 1000
 
 
 def test_unknown_recipes_are_refused():

@@ -91,7 +91,7 @@ def test_unshuffled_is_in_the_order_of_the_text():
 
 
 def test_no_epoch_has_to_wait_for_a_tuning_thread():
-    assert charlstm.make_dataset(np.arange(500)).options().autotune.enabled is False
+    assert charlstm.make_dataset(np.arange(500)).batches.options().autotune.enabled is False
 
 
 def test_too_short_a_text_is_refused():

@@ -17,7 +17,7 @@ logits_arrays = st.lists(st.floats(-50, 50), min_size=1, max_size=9).map(np.arra
 
 @pytest.fixture
 def generator(model, vocabulary):
-    return charlstm.Generator(model, vocabulary)
+    return charlstm.Generator.from_model(model, vocabulary)
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ def test_generator_is_the_keras_model(embedding_dim, rnn_units, seed, data):
     keras.utils.set_random_seed(seed)
     model = charlstm.build_model(5, embedding_dim, rnn_units)
     expected = keras.ops.softmax(model(vocabulary.encode(prompt)[None]))[0, -1]
-    probabilities = charlstm.Generator(model, vocabulary).probabilities(prompt)
+    probabilities = charlstm.Generator.from_model(model, vocabulary).probabilities(prompt)
     assert probabilities.dtype == np.float32
     np.testing.assert_allclose(probabilities, expected, atol=1e-5)
 
@@ -132,16 +132,21 @@ def test_an_empty_batch_is_refused(generator):
         generator.generate_batch("the", 0)
 
 
+def test_a_keras_model_in_place_of_weights_is_refused(model, vocabulary):
+    with pytest.raises(TypeError, match=r"Generator.from_model\(model, vocabulary\)"):
+        charlstm.Generator(model, vocabulary)
+
+
 def test_a_vocabulary_of_another_size_is_refused(model):
     with pytest.raises(ValueError, match="but the vocabulary 3"):
-        charlstm.Generator(model, charlstm.Vocabulary("abc"))
+        charlstm.Generator.from_model(model, charlstm.Vocabulary("abc"))
 
 
 def test_weights_that_are_not_finite_are_refused(model, vocabulary):
     kernel, bias = model.layers[-1].get_weights()
     model.layers[-1].set_weights([kernel, np.full_like(bias, np.nan)])
     with pytest.raises(ValueError, match="dense_bias holds NaN"):
-        charlstm.Generator(model, vocabulary)
+        charlstm.Generator.from_model(model, vocabulary)
 
 
 @pytest.mark.parametrize(
@@ -171,8 +176,6 @@ def test_generator_from_a_file_is_the_same_and_needs_no_keras(tmp_path, model, v
 
 def test_a_trained_model_has_learned_its_text(model, vocabulary, text):
     dataset = charlstm.make_dataset(vocabulary.encode(text), seq_length=30, batch_size=8, seed=1)
-    charlstm.train(model, dataset, dataclasses.replace(charlstm.RECIPES["book"], learning_rate=0.03, epochs=12))
-    assert (
-        "goose"
-        in charlstm.Generator(model, vocabulary).generate("the goose-girl went ", 200, temperature=0.3, seed=1)[20:]
-    )
+    charlstm.train(model, dataset, dataclasses.replace(charlstm.RECIPES["book"], learning_rate=0.03, epochs=20))
+    generator = charlstm.Generator.from_model(model, vocabulary)
+    assert "goose" in generator.generate("the goose-girl went ", 200, temperature=0.3, seed=1)[20:]

@@ -12,10 +12,11 @@ import keras
 import numpy as np
 import pytest
 import resumable
+import tensorflow as tf
 
 import charlstm
-from charlstm import training
-from charlstm.training import read_recorded
+from charlstm import step, training
+from charlstm.recorded import read_recorded
 
 
 @pytest.fixture
@@ -81,7 +82,7 @@ def test_training_without_held_out_text(model, ids):
 
 
 def test_a_dataset_of_ones_own(model, ids, capsys):
-    assert len(charlstm.train(model, charlstm.make_dataset(ids).take(2), epochs=2)["loss"]) == 2
+    assert len(charlstm.train(model, charlstm.make_dataset(ids).batches.take(2), epochs=2)["loss"]) == 2
     assert "characters/s" not in capsys.readouterr().out
 
 
@@ -92,10 +93,18 @@ def test_the_books_recipe_is_keras_with_its_defaults(vocabulary, ids):
         dataset = charlstm.make_dataset(ids, 20, seed=3)
         if with_helper:
             return charlstm.train(model, dataset, "book", epochs=2)["loss"]
-        model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-        return model.fit(dataset, epochs=2, verbose=0, shuffle=False).history["loss"]
+        # Not fit: Keras's Adam squares the rows of a sparse gradient before it adds those of the same character.
+        optimizer, loss_function = keras.optimizers.Adam(), keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        losses, sizes = [], []
+        for inputs, targets in [batch for _ in range(2) for batch in dataset]:
+            with tf.GradientTape() as tape:
+                losses.append(loss_function(targets, model(inputs)))
+            gradients = tape.gradient(losses[-1], [variable.value for variable in model.trainable_variables])
+            optimizer.apply([*map(tf.convert_to_tensor, gradients)], model.trainable_variables)
+            sizes.append(len(inputs))
+        return np.average(np.reshape(losses, (2, -1)), axis=1, weights=np.reshape(sizes, (2, -1)))
 
-    assert run(True) == pytest.approx(run(False), rel=1e-6)
+    assert run(True) == pytest.approx(run(False), rel=1e-5)
     assert charlstm.RECIPES["book"].epochs == 20
 
 
@@ -175,7 +184,7 @@ def test_an_interrupted_model_can_be_used(model, vocabulary, ids, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         charlstm.train(model, charlstm.make_dataset(ids), held_out_ids=ids)
     assert not all(map(np.array_equal, before, model.get_weights()))  # it has learned something
-    assert len(charlstm.Generator(model, vocabulary).generate("the", length=5)) == 8
+    assert len(charlstm.Generator.from_model(model, vocabulary).generate("the", length=5)) == 8
 
 
 def test_without_a_seed_the_order_goes_on_too(tmp_path, interrupt, monkeypatch):
@@ -209,7 +218,7 @@ def test_what_is_finished_is_not_done_again(tmp_path, uninterrupted, capsys):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"units": 13}, "FastLSTM units 12 there, 13 here"),
+        ({"units": 13}, "LSTM units 12 there, 13 here"),
         ({"recipe": "book"}, "learning_rate 0.01 there, 0.001 here"),
         ({"epochs": 5}, "epochs 4 there, 5 here"),
         ({"train_ids": resumable.ids[1:-300]}, "text '"),
@@ -243,13 +252,12 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_taken(tmp_path, interr
 
 
 def test_nan_does_not_reach_the_checkpoint(tmp_path, interrupt, uninterrupted, monkeypatch):
+    loss_and_its_gradient = step.loss_and_its_gradient
     path = tmp_path / "checkpoint"
     interrupt(2, path)
     written = path.read_bytes()
     with monkeypatch.context() as patch, pytest.raises(FloatingPointError, match="in epoch 3, step 1 of"):
-        patch.setattr(
-            keras.losses.SparseCategoricalCrossentropy, "call", lambda self, y, logits: logits[..., 0] * np.nan
-        )
+        patch.setattr(step, "loss_and_its_gradient", lambda *_: (math.nan, *loss_and_its_gradient(*_)[1:]))
         resumable.run(path)
     assert path.read_bytes() == written
     assert resumable.run(path)[1] == uninterrupted[1]
@@ -257,7 +265,7 @@ def test_nan_does_not_reach_the_checkpoint(tmp_path, interrupt, uninterrupted, m
 
 def test_a_checkpoint_needs_an_order_that_can_be_restored(tmp_path, model, ids):
     with pytest.raises(ValueError, match="needs a dataset that make_dataset made"):
-        charlstm.train(model, charlstm.make_dataset(ids).take(2), checkpoint=tmp_path / "checkpoint")
+        charlstm.train(model, charlstm.make_dataset(ids).batches.take(2), checkpoint=tmp_path / "checkpoint")
 
 
 def test_killed_at_ten_random_moments_it_ends_the_same(tmp_path):
@@ -267,9 +275,11 @@ def test_killed_at_ten_random_moments_it_ends_the_same(tmp_path):
         assert process.stdout.readline().startswith(b"begins")
         return process
 
-    kills, seconds = 0, np.random.default_rng().uniform(0.2, 2.5, size=10)
-    for delay in seconds:
+    kills, seconds = 0, np.random.default_rng().uniform(0.01, 2, size=10)
+    for number, delay in enumerate(seconds):
         process = start("killed", "result.npz")
+        if number % 2:
+            process.stdout.readline()  # some epoch is done, or it goes on from one
         time.sleep(delay)
         process.kill()
         process.communicate()

@@ -61,7 +61,7 @@ def make_dataset(files: list, turns: int, seconds: float):
     charlstm.import_tensorflow_quietly()
 
     def make(ids):
-        return charlstm.make_dataset(ids, SEQ_LENGTH, BATCH_SIZE)
+        return charlstm.make_dataset(ids, SEQ_LENGTH, BATCH_SIZE).batches
 
     return passes(make, files, turns, seconds, map_the_longest=True)
 

@@ -5,6 +5,7 @@ The physical limit beside them: the matrix products of the same training, in the
 """
 
 import functools
+import os
 import time
 
 import numpy as np
@@ -46,33 +47,38 @@ def all_windows() -> np.ndarray:
     return ids[: n_windows * (SEQ_LENGTH + 1)].reshape(n_windows, -1)
 
 
-def keras_contender(batches: int, layer=None, jit_compile=False, policy="float32", fast_dtype=None):
-    import charlstm
-
-    charlstm.import_tensorflow_quietly()
+def stock_model(policy="float32"):
+    """The textbook's network as a Keras user would write it, with the common first weights."""
     import keras
-    import tensorflow as tf
 
     keras.mixed_precision.set_dtype_policy(policy)
-    ids, vocab_size = read_ids()
-    if fast_dtype is None:
-        lstm = keras.layers.LSTM(RNN_UNITS, return_sequences=True)
-    else:
-        from charlstm.fast_lstm import FastLSTM
-
-        lstm = FastLSTM(RNN_UNITS, return_sequences=True, matmul_dtype=fast_dtype)
+    _, vocab_size = read_ids()
     model = keras.Sequential(
         [
             keras.Input((None,), dtype="int32"),
             keras.layers.Embedding(vocab_size, EMBEDDING_DIM),
-            lstm,
+            keras.layers.LSTM(RNN_UNITS, return_sequences=True),
             keras.layers.Dense(vocab_size, dtype="float32"),
         ]
     )
     model.set_weights(first_weights())
+    return model
+
+
+def keras_contender(batches: int, jit_compile=False, policy="float32", onednn: bool | None = None):
+    """``model.fit``. onednn: TensorFlow's products by oneDNN or not; None: as TensorFlow itself decides."""
+    os.environ.pop("TF_ENABLE_ONEDNN_OPTS", None)
+    if onednn is not None:
+        os.environ["TF_ENABLE_ONEDNN_OPTS"] = str(int(onednn))
+    import keras  # before charlstm, which asks for oneDNN
+    import tensorflow as tf
+
+    import charlstm
+
+    model = stock_model(policy)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(keras.optimizers.Adam(LEARNING_RATE), loss, jit_compile=jit_compile)
-    dataset = charlstm.make_dataset(ids, SEQ_LENGTH, BATCH_SIZE, seed=1).take(batches)
+    dataset = charlstm.make_dataset(read_ids()[0], SEQ_LENGTH, BATCH_SIZE, seed=1).batches.take(batches)
     batch = all_windows()[:BATCH_SIZE]
     yield {"first_loss": float(loss(batch[:, 1:], model(tf.constant(batch[:, :-1]), training=True)))}
     while True:
@@ -86,6 +92,10 @@ def stock_float32(batches):
     return keras_contender(batches)
 
 
+def stock_onednn(batches):
+    return keras_contender(batches, onednn=True)
+
+
 def stock_mixed_bfloat16(batches):
     return keras_contender(batches, policy="mixed_bfloat16")
 
@@ -94,12 +104,36 @@ def stock_jit_compile(batches):
     return keras_contender(batches, jit_compile=True)
 
 
-def fast_lstm_float32(batches):
-    return keras_contender(batches, fast_dtype="float32")
+def by_hand_contender(batches: int, matmul_dtype: str):
+    """``charlstm.train``'s step, a batch at a time."""
+    import charlstm
+
+    charlstm.import_tensorflow_quietly()
+    import keras
+    import tensorflow as tf
+
+    from charlstm.step import by_hand, compile_step
+
+    model = stock_model()
+    model.compile(keras.optimizers.Adam(LEARNING_RATE))
+    dataset = charlstm.make_dataset(read_ids()[0], SEQ_LENGTH, BATCH_SIZE, seed=1).batches.take(WARM_UP + batches)
+    batch = tf.constant(all_windows()[:BATCH_SIZE])
+    yield {"first_loss": float(by_hand(model, matmul_dtype)(batch[:, :-1], batch[:, 1:])[0])}
+    step = compile_step(model, dataset.element_spec, matmul_dtype)
+    while True:
+        for number, (inputs, targets) in enumerate(dataset):
+            if number == WARM_UP:
+                start = time.perf_counter()
+            float(step(inputs, targets))
+        yield {"characters": batches * BATCH_SIZE * SEQ_LENGTH, "seconds": time.perf_counter() - start}
 
 
-def fast_lstm_bfloat16(batches):
-    return keras_contender(batches, fast_dtype="bfloat16")
+def by_hand_float32(batches):
+    return by_hand_contender(batches, "float32")
+
+
+def by_hand_bfloat16(batches):
+    return by_hand_contender(batches, "bfloat16")
 
 
 def torch_network(bfloat16: bool = False, compiled: bool = False):
@@ -242,11 +276,11 @@ def products_alone(batches: int, dtype: str):
     import tensorflow as tf
 
     _, vocab_size = read_ids()
-    positions = BATCH_SIZE * SEQ_LENGTH
-    shapes = SEQ_LENGTH * [(BATCH_SIZE, RNN_UNITS, 4 * RNN_UNITS), (BATCH_SIZE, 4 * RNN_UNITS, RNN_UNITS)]  # recurrence
-    shapes += [(RNN_UNITS, positions, 4 * RNN_UNITS)]  # the gradient of its kernel, for all positions at once
-    for n_in, n_out in (EMBEDDING_DIM, 4 * RNN_UNITS), (RNN_UNITS, vocab_size):  # the LSTM's input kernel, and Dense
-        shapes += [(positions, n_in, n_out), (positions, n_out, n_in), (n_in, positions, n_out)]
+    positions, rows = BATCH_SIZE * SEQ_LENGTH, 4 * RNN_UNITS
+    shapes = SEQ_LENGTH * [(rows, RNN_UNITS + vocab_size, BATCH_SIZE), (RNN_UNITS, rows, BATCH_SIZE)]  # there and back
+    shapes += [(rows, positions, RNN_UNITS + vocab_size)]  # the gradient of their matrix, for all positions at once
+    n_in, n_out = RNN_UNITS, vocab_size  # Dense
+    shapes += [(positions, n_in, n_out), (positions, n_out, n_in), (n_in, positions, n_out)]
     factors = {(n, m): tf.cast(tf.random.normal((n, m)), dtype) for a, b, c in shapes for n, m in ((a, b), (b, c))}
     operations = sum(2 * a * b * c for a, b, c in shapes) / positions
     yield {"operations_per_character": operations}
@@ -268,10 +302,11 @@ def limit_bfloat16(batches):
 
 CONTENDERS = [
     "stock_float32",
+    "stock_onednn",
     "stock_mixed_bfloat16",
     "stock_jit_compile",
-    "fast_lstm_float32",
-    "fast_lstm_bfloat16",
+    "by_hand_float32",
+    "by_hand_bfloat16",
     "torch_float32",
     "torch_bfloat16",
     "torch_compile",
@@ -301,4 +336,10 @@ def run(quick: bool) -> dict:
             f"{name:22} {row['median']:13,.0f} {row['least']:8,.0f} {row['most']:8,.0f}"
             f" {row['median'] / stock['median']:13.2f}x {row['peak_megabytes']:9,.0f}"
         )
+    ours, torch = (
+        max((rows[n] for n in rows if n.startswith(p)), key=lambda r: r["median"]) for p in ("by_hand", "torch")
+    )
+    limit = rows["limit_" + next(name for name in rows if rows[name] is ours).removeprefix("by_hand_")]
+    for name, other in ("the stock layer", stock), ("PyTorch's best", torch), ("its own products alone", limit):
+        print(f"the hand-written step against {name}: {ours['median'] / other['median']:.2f}")
     return rows

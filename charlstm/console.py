@@ -1,0 +1,38 @@
+"""What stands on the screen beside results: TensorFlow's start-up lines, progress bars. Used in every notebook."""
+
+import os
+import platform
+import sys
+
+
+def import_tensorflow_quietly() -> None:
+    """Import TensorFlow without the lines about drivers and optimizations that its C++ code writes at every start.
+
+    No setting silences those of the import itself (seen in TensorFlow 2.21), so that the process's standard error
+    stream leads nowhere for as long as it takes. Errors are Python exceptions and come through.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # for the lines after the import
+    standard_error, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        import tensorflow  # noqa: F401
+    finally:
+        os.dup2(standard_error, 2)
+        os.close(standard_error)
+        os.close(nowhere)
+
+
+def ask_for_fast_products() -> None:
+    """Let TensorFlow compute matrix products with oneDNN on every PC: on its own it does so on newer processors only.
+
+    Has an effect only before TensorFlow is imported; ``TF_ENABLE_ONEDNN_OPTS=0`` in the environment refuses it.
+    """
+    if platform.machine() in ("x86_64", "AMD64"):
+        os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+
+
+def someone_watches() -> bool:
+    """Whether a person may look on, so that a progress bar has a meaning: a terminal, JupyterLab or Colab."""
+    # Tests and `jupyter execute` use the same kernel as JupyterLab or Colab, but without a keyboard.
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    return getattr(shell.kernel, "_allow_stdin", False) if hasattr(shell, "kernel") else sys.stdout.isatty()

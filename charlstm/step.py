@@ -1,0 +1,224 @@
+"""One training step written by hand, from the ids to the loss and back. Built in notebook 06_speed.
+
+B sequences, T steps, V characters, E embedding dimensions, H units; the 4H gates are in Keras's order, i, f, candidate
+g, o. Within the loops a sequence is a column, so that each gate is one block of memory; outside them each character of
+the batch has a row, step by step: [TB, ...]. "d_x" is the derivative of the loss with respect to x. The products of the
+loops are computed in ``matmul_dtype``, everything else in float32.
+"""
+
+import functools
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
+import keras
+import tensorflow as tf
+
+from charlstm.model import StepwiseLSTM, layers_of
+
+MATMUL_DTYPES = ("float32", "bfloat16")
+
+
+def loss_and_gradients(
+    weights: dict[str, tf.Tensor],
+    inputs: tf.Tensor,
+    targets: tf.Tensor,
+    state: tuple[tf.Tensor, tf.Tensor] | None = None,
+    output_mask: tf.Tensor | None = None,
+    weight_masks: Mapping[str, tf.Tensor] = MappingProxyType({}),
+    matmul_dtype: str = "float32",
+) -> tuple[tf.Tensor, dict[str, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]:
+    """The loss of a batch, its gradient for each weight, and the state after the last character.
+
+    weights: by their names and shapes in ``charlstm.model``, float32; inputs, targets: ids, int32 ``[B, T]``.
+    state: hidden and cell state to begin with, float32 ``[B, H]`` each; None: zeros. No gradient flows into it.
+    output_mask: what the LSTM's outputs are multiplied with (dropout), float32, ``[B, T, H]`` or ``[B, 1, H]``.
+    weight_masks: what these weights are multiplied with, by name, float32, of their shape or ``[V, 1]`` (weight-drop on
+        the recurrent kernel, Merity et al. 2018; dropout of the embedding's rows, Gal & Ghahramani 2016).
+    matmul_dtype: ``"float32"``, or ``"bfloat16"``, which has 8 binary digits and is faster on some processors.
+
+    Loss in nats per character. Backpropagation through time: Werbos 1990.
+    """
+    weights = weights | {name: weights[name] * mask for name, mask in weight_masks.items()}
+    batch_size, rnn_units = tf.shape(inputs)[0], weights["dense_kernel"].shape[0]
+    h_0, c_0 = state or (tf.zeros((batch_size, rnn_units)),) * 2
+    characters = tf.one_hot(tf.transpose(inputs), weights["embeddings"].shape[0], dtype=matmul_dtype)  # [T, B, V]
+    outputs, kept, h_T, c_T = forward(weights, characters, h_0, c_0)
+    mask = None if output_mask is None else tf.transpose(output_mask, [1, 0, 2])  # [T, B, H] or [1, B, H]
+    loss, d_outputs, gradients = loss_and_its_gradient(weights, outputs, tf.transpose(targets), mask)
+    d_gates = backward(weights["lstm_recurrent_kernel"], kept, d_outputs, matmul_dtype)
+    h_before = tf.concat([h_0, outputs[:-batch_size]], axis=0)
+    gradients |= weight_gradients(weights, h_before, characters, d_gates)
+    gradients |= {name: gradients[name] * mask for name, mask in weight_masks.items()}
+    return loss, gradients, (h_T, c_T)
+
+
+def forward(weights, characters, h, c):
+    """The hidden state after each character, ``[TB, H]``; what ``backward`` needs of each step; the last state.
+
+    characters: one-hot, ``[T, B, V]``; h, c: the state before them, ``[B, H]`` each.
+    """
+    # To multiply with a one-hot vector is to look up in a table. So embedding, kernel and bias fold into a table with a
+    # row for each character, and one product serves the character and the hidden state.
+    input_table = weights["embeddings"] @ weights["lstm_kernel"] + weights["lstm_bias"]
+    matrix = tf.transpose(tf.concat([weights["lstm_recurrent_kernel"], input_table], axis=0))  # [4H, H + V]
+    matrix, h, c = tf.cast(matrix, characters.dtype), tf.transpose(h), tf.transpose(c)
+    steps, units = tf.shape(characters)[0], h.shape[0]
+    outputs = tf.TensorArray(tf.float32, steps, element_shape=(None, units))
+    kept = [tf.TensorArray(tf.float32, steps, element_shape=(units, None), clear_after_read=False) for _ in range(6)]
+    for t in tf.range(steps):
+        column = tf.concat([tf.cast(h, matrix.dtype), tf.transpose(characters[t])], axis=0)  # [H + V, B]
+        i, f, g, o = tf.split(tf.cast(matrix @ column, tf.float32), 4)
+        i, f, g, o = tf.sigmoid(i), tf.sigmoid(f), tf.tanh(g), tf.sigmoid(o)
+        c_before, c = c, f * c + i * g
+        tanh_c = tf.tanh(c)
+        h = o * tanh_c
+        outputs = outputs.write(t, tf.transpose(h))
+        kept = [part.write(t, value) for part, value in zip(kept, (i, f, g, o, c_before, tanh_c), strict=True)]
+    return outputs.concat(), kept, tf.transpose(h), tf.transpose(c)
+
+
+def loss_and_its_gradient(weights, outputs, targets, mask=None):
+    """The mean cross-entropy of ``targets``, ids ``[T, B]``; its derivative with respect to ``outputs``, ``[T, B, H]``;
+    the gradients of the dense layer. The ``outputs``, ``[TB, H]``, are multiplied with ``mask`` first."""
+    by_step = [*tf.unstack(tf.shape(targets)), outputs.shape[1]]
+    if mask is not None:
+        outputs = tf.reshape(tf.reshape(outputs, by_step) * mask, [-1, outputs.shape[1]])
+    logits = outputs @ weights["dense_kernel"] + weights["dense_bias"]
+    log_probabilities = tf.nn.log_softmax(logits)
+    right = tf.one_hot(tf.reshape(targets, [-1]), logits.shape[1])
+    count = tf.cast(tf.size(targets), tf.float32)
+    loss = -tf.reduce_sum(right * log_probabilities) / count
+    d_logits = (tf.exp(log_probabilities) - right) / count
+    d_kernel, d_bias = tf.matmul(outputs, d_logits, transpose_a=True), tf.reduce_sum(d_logits, axis=0)
+    d_outputs = tf.reshape(tf.matmul(d_logits, weights["dense_kernel"], transpose_b=True), by_step)
+    if mask is not None:
+        d_outputs *= mask
+    return loss, d_outputs, {"dense_kernel": d_kernel, "dense_bias": d_bias}
+
+
+def backward(recurrent_kernel, kept, d_outputs, matmul_dtype):
+    """The derivative with respect to the gates before sigmoid and tanh, ``[TB, 4H]``, from the last step to the first.
+
+    d_outputs: ``[T, B, H]``. No derivative comes from beyond the last step.
+    """
+    recurrent_kernel = tf.cast(recurrent_kernel, matmul_dtype)
+    steps, units = tf.shape(d_outputs)[0], d_outputs.shape[2]
+    all_d_gates = tf.TensorArray(matmul_dtype, steps, element_shape=(None, 4 * units))
+    d_h = d_c = tf.zeros_like(tf.transpose(d_outputs[0]))
+    for t in tf.range(steps - 1, -1, -1):
+        i, f, g, o, c_before, tanh_c = [part.read(t) for part in kept]
+        d_h += tf.transpose(d_outputs[t])
+        d_c += d_h * o * (1 - tanh_c * tanh_c)
+        d_i, d_f = d_c * g * i * (1 - i), d_c * c_before * f * (1 - f)
+        d_g, d_o = d_c * i * (1 - g * g), d_h * tanh_c * o * (1 - o)
+        d_gates = tf.cast(tf.concat([d_i, d_f, d_g, d_o], axis=0), matmul_dtype)
+        all_d_gates = all_d_gates.write(t, tf.transpose(d_gates))
+        d_h, d_c = tf.cast(recurrent_kernel @ d_gates, tf.float32), d_c * f
+    return all_d_gates.concat()
+
+
+def weight_gradients(weights, h_before, characters, d_gates):
+    """The gradients of embedding and LSTM: all steps are known now, so one product does for all.
+
+    h_before: the hidden state before each character, ``[TB, H]``; characters: one-hot, ``[T, B, V]``.
+    """
+    characters = tf.reshape(characters, [-1, characters.shape[2]])
+    rows = tf.concat([tf.cast(h_before, d_gates.dtype), characters], axis=1)  # [TB, H + V]
+    d_matrix = tf.cast(tf.matmul(rows, d_gates, transpose_a=True), tf.float32)  # [H + V, 4H]
+    d_recurrent_kernel, d_table = d_matrix[: h_before.shape[1]], d_matrix[h_before.shape[1] :]
+    return {
+        "embeddings": tf.matmul(d_table, weights["lstm_kernel"], transpose_b=True),
+        "lstm_kernel": tf.matmul(weights["embeddings"], d_table, transpose_a=True),
+        "lstm_recurrent_kernel": d_recurrent_kernel,
+        "lstm_bias": tf.reduce_sum(d_table, axis=0),
+    }
+
+
+@functools.cache
+def faster_matmul_dtype(rnn_units: int = 512, batch_size: int = 64) -> str:
+    """``"float32"`` or ``"bfloat16"``: in which a step's product is computed faster here. Takes milliseconds."""
+    seconds = {dtype: [] for dtype in MATMUL_DTYPES}
+    for _ in range(10):  # the first is slower, because it prepares
+        for dtype in MATMUL_DTYPES:
+            matrix, columns = tf.ones((4 * rnn_units, rnn_units), dtype), tf.ones((rnn_units, batch_size), dtype)
+            start = time.perf_counter()
+            (matrix @ columns).numpy()
+            seconds[dtype].append(time.perf_counter() - start)
+    return min(MATMUL_DTYPES, key=lambda dtype: statistics.median(seconds[dtype]))
+
+
+def obstacle(model: keras.Model) -> str | None:
+    """Why the hand-written step can't stand for ``model``, in words; None if it can."""
+    if tf.config.list_physical_devices("GPU"):
+        return "a GPU is there, on which Keras's own layers are faster"
+    try:
+        layers = layers_of(model)
+    except ValueError as error:
+        return str(error)
+    if model.layers[:2] + model.layers[-1:] != layers:
+        return "a Dropout layer stands elsewhere than after the LSTM"
+    embedding, lstm = keras.layers.Embedding(1, 1, dtype="float32"), keras.layers.LSTM(1, dtype="float32")
+    plain = embedding, lstm, keras.layers.Dense(1, dtype="float32")
+    for layer, other in zip(layers, plain, strict=True):
+        found = layer.get_config()
+        for name, value in other.get_config().items():
+            if not name.endswith(("name", "dim", "units", "sequences", "initializer", "seed")) and found[name] != value:
+                return f"the layer {layer.name!r} has {name}={found[name]!r}"
+    return None
+
+
+def by_hand(model: keras.Sequential, matmul_dtype: str) -> Callable:
+    """The hand-written step for ``model``: a function of ids ``[B, T]``, their targets and a state or None to the loss,
+    the gradients in the order of ``model.trainable_variables``, and the new state. Dropout layers draw their masks."""
+    _, lstm, *dropouts, _ = model.layers
+
+    def compute(inputs, targets, state=None):
+        weights = dict(
+            zip(StepwiseLSTM.weight_names, map(tf.convert_to_tensor, model.trainable_variables), strict=True)
+        )
+        mask = tf.ones((*tf.unstack(tf.shape(inputs)), lstm.units)) if dropouts else None
+        for dropout in dropouts:
+            mask = dropout(mask, training=True)
+        loss, gradients, state = loss_and_gradients(weights, inputs, targets, state, mask, matmul_dtype=matmul_dtype)
+        return loss, [gradients[name] for name in weights], state
+
+    return compute
+
+
+def by_tape(model: keras.Model) -> Callable:
+    """The same for any compiled Keras model from ids to logits, by TensorFlow's own differentiation. A state is only
+    handed on: the model's layers begin each batch as they are set to."""
+
+    def compute(inputs, targets, state=None):
+        variables = [variable.value for variable in model.trainable_variables]
+        with tf.GradientTape() as tape:
+            loss = tf.add_n([model.loss(targets, model(inputs, training=True)), *model.losses])
+            scaled = model.optimizer.scale_loss(loss)  # for small numbers in float16; else the loss itself
+        # The embedding's gradient comes as a list of rows, one for each character read. Keras's Adam would square these
+        # before it adds up those of the same character (seen in Keras 3.15), so it gets the sum.
+        return loss, [tf.convert_to_tensor(gradient) for gradient in tape.gradient(scaled, variables)], state
+
+    return compute
+
+
+def compile_step(model: keras.Model, signature: tuple[tf.TensorSpec, ...], matmul_dtype: str | None) -> Callable:
+    """A function of inputs and targets of this ``signature`` that learns from them and gives the loss, as one graph.
+
+    matmul_dtype: of the hand-written step; None: ``by_tape``. The compiled ``model``'s optimizer moves the weights.
+    """
+    compute = by_tape(model) if matmul_dtype is None else by_hand(model, matmul_dtype)
+
+    def move_weights(_, gradients):
+        model.optimizer.apply(gradients, model.trainable_variables)
+
+    @tf.function(input_signature=signature)
+    def step(inputs, targets):
+        loss, gradients, _ = compute(inputs, targets)
+        # Here the gradients of several workers would be brought together. (Where apply does this by itself, TensorFlow
+        # keeps its graph, and with it all weights, until the process ends; within merge_call it does not.)
+        tf.distribute.get_replica_context().merge_call(move_weights, args=(gradients,))
+        return loss
+
+    return step
