@@ -1,5 +1,6 @@
 """The network, in Keras and, for one step at a time, in NumPy. Built by hand in notebook 03_model."""
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -38,8 +39,8 @@ def build_model(
 def layers_of(model: "keras.Model") -> list["keras.layers.Layer"]:
     """The Embedding, LSTM and Dense layer of ``model``; Dropout layers between them do not count.
 
-    Raises ValueError, naming what it found, if it has other layers than these, or other settings than ``build_model``
-    gives them.
+    Raises ValueError, naming what it found, if it has other layers than these, or computes otherwise with them than
+    ``build_model``'s do.
     """
     import keras
 
@@ -48,17 +49,26 @@ def layers_of(model: "keras.Model") -> list["keras.layers.Layer"]:
     if len(layers) != 3 or not all(map(isinstance, layers, expected)):
         found = ", ".join(type(layer).__name__ for layer in layers)
         raise ValueError(f"the model must be Embedding, LSTM, Dense, as build_model makes it, but has: {found}")
-    _, lstm, dense = layers
-    for layer, setting, needed in (
-        (lstm, "activation", "tanh"), (lstm, "recurrent_activation", "sigmoid"), (lstm, "use_bias", True),
-        (lstm, "return_sequences", True), (lstm, "go_backwards", False),
-        (dense, "activation", "linear"), (dense, "use_bias", True),
-    ):  # fmt: skip
-        found = getattr(layer, setting)
-        found = getattr(found, "__name__", found)
-        if found != needed:
-            raise ValueError(f"the layer {layer.name!r} has {setting}={found!r}: only {needed!r} will do here")
+    names = {"activation", "recurrent_activation", "use_bias", "return_sequences", "go_backwards"}
+    if difference := find_difference(layers, names.__contains__):
+        raise ValueError(difference)
     return layers
+
+
+def find_difference(layers: list["keras.layers.Layer"], counts: Callable[[str], bool]) -> str | None:
+    """In which setting an Embedding, an LSTM and a Dense layer differ from ``build_model``'s, in words; None: in none.
+
+    counts: whether the setting of this name matters.
+    """
+    from keras.layers import LSTM, Dense, Embedding
+
+    plain = Embedding(1, 1, dtype="float32"), LSTM(1, return_sequences=True, dtype="float32"), Dense(1, dtype="float32")
+    for layer, other in zip(layers, plain, strict=True):
+        found = layer.get_config()
+        for name, needed in other.get_config().items():
+            if counts(name) and found.get(name) != needed:
+                return f"the layer {layer.name!r} has {name}={found.get(name)!r}: only {needed!r} will do here"
+    return None
 
 
 def weights_of(model: "keras.Model") -> dict[str, np.ndarray]:

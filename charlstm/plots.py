@@ -144,6 +144,39 @@ def surprise(text: str, bits: np.ndarray, width: int = 72) -> None:
     plt.show()
 
 
+def bars(values: dict[str, float], title: str, xlabel: str, ours: str = "") -> None:
+    """A horizontal bar for each of ``values`` (name: value), in their order from above; ``ours`` in another colour."""
+    _, axes = _figure(9, 0.36 * len(values) + 1.1)
+    drawn = axes.barh([*values], [*values.values()], color=[ORANGE if name == ours else BLUE for name in values])
+    labels = [f"{value:,.0f}" if value >= 100 else f"{value:.3g}" for value in values.values()]
+    axes.bar_label(drawn, labels, padding=4, fontsize=9)
+    axes.invert_yaxis()
+    axes.margins(x=0.12)
+    axes.set(title=title, xlabel=xlabel)
+    plt.show()
+
+
+def diagram(boxes: dict[str, tuple[float, float]], arrows: list[tuple[str, str, str]], title: str) -> None:
+    """``boxes`` (name: x, y) and ``arrows`` (from, to, label). What begins with "d " is a derivative: dashed, orange."""
+    x, y = np.array([*boxes.values()]).T
+    _, axes = _figure(10, 1.1 * np.ptp(y) + 1.7)
+    axes.set(title=title, xlim=(x.min() - 0.7, x.max() + 0.7), ylim=(y.min() - 0.6, y.max() + 0.6))
+    axes.axis("off")
+    style = {"ha": "center", "va": "center", "fontsize": 10}
+    for start, end, label in arrows:
+        back = label.startswith("d ")
+        color, line = (ORANGE, "--") if back else (BLUE, "-")
+        shift = np.array([0.0, -0.14 if back else 0.14])  # so that there and back lie beside each other
+        start, end = np.array(boxes[start]) + shift, np.array(boxes[end]) + shift
+        arrow = {"arrowstyle": "-|>", "color": color, "linestyle": line, "shrinkA": 26, "shrinkB": 26}
+        axes.annotate("", xy=end, xytext=start, arrowprops=arrow)
+        axes.text(*((start + end) / 2 + 1.2 * shift), label, color=color, **style)
+    for name, place in boxes.items():
+        box = {"boxstyle": "round,pad=0.4", "facecolor": "white", "edgecolor": GREY}
+        axes.text(*place, name, bbox=box, **style)
+    plt.show()
+
+
 def _figure(width: float, height: float, columns: int = 1):
     size = {"figsize": (width, height), "dpi": 80, "facecolor": "white", "layout": "constrained"}
     return plt.subplots(1, columns, sharey=True, **size)

@@ -1,9 +1,10 @@
 """One training step written by hand, from the ids to the loss and back. Built in notebook 06_speed.
 
-B sequences, T steps, V characters, E embedding dimensions, H units; the 4H gates are in Keras's order, i, f, candidate
-g, o. Within the loops a sequence is a column, so that each gate is one block of memory; outside them each character of
-the batch has a row, step by step: [TB, ...]. "d_x" is the derivative of the loss with respect to x. The products of the
-loops are computed in ``matmul_dtype``, everything else in float32.
+B sequences, T steps, V characters, E embedding dimensions, H units; the 4H gates are in Keras's
+order: i, f, candidate g, o. Within the loops a sequence is a column, so that each gate is one block
+of memory; outside them each character of the batch has a row, step by step: [TB, ...]. "d_x" is the
+derivative of the loss with respect to x. The LSTM's products are computed in ``matmul_dtype``,
+everything else in float32.
 """
 
 import functools
@@ -15,37 +16,42 @@ from types import MappingProxyType
 import keras
 import tensorflow as tf
 
-from charlstm.model import StepwiseLSTM, layers_of
+from charlstm.model import StepwiseLSTM, find_difference, layers_of
 
 MATMUL_DTYPES = ("float32", "bfloat16")
+Weights = dict[str, tf.Tensor]  # by the names, and of the shapes, in charlstm.model; float32
+State = tuple[tf.Tensor, tf.Tensor]  # hidden and cell state, float32 [B, H] each
 
 
 def loss_and_gradients(
-    weights: dict[str, tf.Tensor],
+    weights: Weights,
     inputs: tf.Tensor,
     targets: tf.Tensor,
-    state: tuple[tf.Tensor, tf.Tensor] | None = None,
+    state: State | None = None,
     output_mask: tf.Tensor | None = None,
     weight_masks: Mapping[str, tf.Tensor] = MappingProxyType({}),
     matmul_dtype: str = "float32",
-) -> tuple[tf.Tensor, dict[str, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]:
+) -> tuple[tf.Tensor, Weights, State]:
     """The loss of a batch, its gradient for each weight, and the state after the last character.
 
-    weights: by their names and shapes in ``charlstm.model``, float32; inputs, targets: ids, int32 ``[B, T]``.
-    state: hidden and cell state to begin with, float32 ``[B, H]`` each; None: zeros. No gradient flows into it.
-    output_mask: what the LSTM's outputs are multiplied with (dropout), float32, ``[B, T, H]`` or ``[B, 1, H]``.
-    weight_masks: what these weights are multiplied with, by name, float32, of their shape or ``[V, 1]`` (weight-drop on
-        the recurrent kernel, Merity et al. 2018; dropout of the embedding's rows, Gal & Ghahramani 2016).
-    matmul_dtype: ``"float32"``, or ``"bfloat16"``, which has 8 binary digits and is faster on some processors.
+    inputs, targets: ids, int32 ``[B, T]``.
+    state: to begin with; None: zeros. No gradient flows into it.
+    output_mask: what the LSTM's outputs are multiplied with (dropout), float32, ``[B, T, H]``, or
+        ``[B, 1, H]``, the same for all steps.
+    weight_masks: what these weights are multiplied with, by name, float32, of their shape, or
+        ``[V, 1]`` for whole rows of the embedding. (Weight-drop on the recurrent kernel: Merity et
+        al. 2018; dropout of the embedding's rows: Gal & Ghahramani 2016.)
+    matmul_dtype: ``"float32"``, or ``"bfloat16"``: 8 binary digits, faster on some processors.
 
     Loss in nats per character. Backpropagation through time: Werbos 1990.
     """
     weights = weights | {name: weights[name] * mask for name, mask in weight_masks.items()}
-    batch_size, rnn_units = tf.shape(inputs)[0], weights["dense_kernel"].shape[0]
+    vocab_size, rnn_units = weights["embeddings"].shape[0], weights["dense_kernel"].shape[0]
+    batch_size = tf.shape(inputs)[0]
     h_0, c_0 = state or (tf.zeros((batch_size, rnn_units)),) * 2
-    characters = tf.one_hot(tf.transpose(inputs), weights["embeddings"].shape[0], dtype=matmul_dtype)  # [T, B, V]
+    characters = tf.one_hot(tf.transpose(inputs), vocab_size, dtype=matmul_dtype)  # [T, B, V]
+    mask = None if output_mask is None else tf.transpose(output_mask, [1, 0, 2])
     outputs, kept, h_T, c_T = forward(weights, characters, h_0, c_0)
-    mask = None if output_mask is None else tf.transpose(output_mask, [1, 0, 2])  # [T, B, H] or [1, B, H]
     loss, d_outputs, gradients = loss_and_its_gradient(weights, outputs, tf.transpose(targets), mask)
     d_gates = backward(weights["lstm_recurrent_kernel"], kept, d_outputs, matmul_dtype)
     h_before = tf.concat([h_0, outputs[:-batch_size]], axis=0)
@@ -54,34 +60,43 @@ def loss_and_gradients(
     return loss, gradients, (h_T, c_T)
 
 
-def forward(weights, characters, h, c):
-    """The hidden state after each character, ``[TB, H]``; what ``backward`` needs of each step; the last state.
+def forward(
+    weights: Weights, characters: tf.Tensor, h: tf.Tensor, c: tf.Tensor
+) -> tuple[tf.Tensor, list[tf.TensorArray], tf.Tensor, tf.Tensor]:
+    """The hidden states ``[TB, H]``; what ``backward`` needs of each step; the last state.
 
     characters: one-hot, ``[T, B, V]``; h, c: the state before them, ``[B, H]`` each.
     """
-    # To multiply with a one-hot vector is to look up in a table. So embedding, kernel and bias fold into a table with a
-    # row for each character, and one product serves the character and the hidden state.
+    # To multiply with a one-hot vector is to look up in a table. So embedding, kernel and bias fold
+    # into a table, and one product serves both the character and the hidden state.
     input_table = weights["embeddings"] @ weights["lstm_kernel"] + weights["lstm_bias"]
-    matrix = tf.transpose(tf.concat([weights["lstm_recurrent_kernel"], input_table], axis=0))  # [4H, H + V]
-    matrix, h, c = tf.cast(matrix, characters.dtype), tf.transpose(h), tf.transpose(c)
-    steps, units = tf.shape(characters)[0], h.shape[0]
+    matrix = tf.concat([weights["lstm_recurrent_kernel"], input_table], axis=0)
+    matrix = tf.cast(tf.transpose(matrix), characters.dtype)  # [4H, H + V]
+    h, c, steps, units = tf.transpose(h), tf.transpose(c), tf.shape(characters)[0], h.shape[1]
     outputs = tf.TensorArray(tf.float32, steps, element_shape=(None, units))
-    kept = [tf.TensorArray(tf.float32, steps, element_shape=(units, None), clear_after_read=False) for _ in range(6)]
+    settings = {"element_shape": (units, None), "clear_after_read": False}
+    kept = [tf.TensorArray(tf.float32, steps, **settings) for _ in range(6)]
     for t in tf.range(steps):
-        column = tf.concat([tf.cast(h, matrix.dtype), tf.transpose(characters[t])], axis=0)  # [H + V, B]
+        column = tf.concat([tf.cast(h, matrix.dtype), tf.transpose(characters[t])], axis=0)
         i, f, g, o = tf.split(tf.cast(matrix @ column, tf.float32), 4)
         i, f, g, o = tf.sigmoid(i), tf.sigmoid(f), tf.tanh(g), tf.sigmoid(o)
         c_before, c = c, f * c + i * g
         tanh_c = tf.tanh(c)
         h = o * tanh_c
         outputs = outputs.write(t, tf.transpose(h))
-        kept = [part.write(t, value) for part, value in zip(kept, (i, f, g, o, c_before, tanh_c), strict=True)]
+        values = i, f, g, o, c_before, tanh_c
+        kept = [part.write(t, value) for part, value in zip(kept, values, strict=True)]
     return outputs.concat(), kept, tf.transpose(h), tf.transpose(c)
 
 
-def loss_and_its_gradient(weights, outputs, targets, mask=None):
-    """The mean cross-entropy of ``targets``, ids ``[T, B]``; its derivative with respect to ``outputs``, ``[T, B, H]``;
-    the gradients of the dense layer. The ``outputs``, ``[TB, H]``, are multiplied with ``mask`` first."""
+def loss_and_its_gradient(
+    weights: Weights, outputs: tf.Tensor, targets: tf.Tensor, mask: tf.Tensor | None = None
+) -> tuple[tf.Tensor, tf.Tensor, Weights]:
+    """The mean cross-entropy of ``targets``, ids ``[T, B]``; its derivative with respect to the LSTM's
+    ``outputs``, ``[T, B, H]``; the gradients of the dense layer.
+
+    outputs: ``[TB, H]``; they are multiplied with ``mask``, ``[T, B, H]`` or ``[1, B, H]``, first.
+    """
     by_step = [*tf.unstack(tf.shape(targets)), outputs.shape[1]]
     if mask is not None:
         outputs = tf.reshape(tf.reshape(outputs, by_step) * mask, [-1, outputs.shape[1]])
@@ -91,15 +106,18 @@ def loss_and_its_gradient(weights, outputs, targets, mask=None):
     count = tf.cast(tf.size(targets), tf.float32)
     loss = -tf.reduce_sum(right * log_probabilities) / count
     d_logits = (tf.exp(log_probabilities) - right) / count
-    d_kernel, d_bias = tf.matmul(outputs, d_logits, transpose_a=True), tf.reduce_sum(d_logits, axis=0)
-    d_outputs = tf.reshape(tf.matmul(d_logits, weights["dense_kernel"], transpose_b=True), by_step)
+    d_kernel = tf.matmul(outputs, d_logits, transpose_a=True)
+    d_outputs = tf.matmul(d_logits, weights["dense_kernel"], transpose_b=True)
+    d_outputs = tf.reshape(d_outputs, by_step)
     if mask is not None:
         d_outputs *= mask
-    return loss, d_outputs, {"dense_kernel": d_kernel, "dense_bias": d_bias}
+    return loss, d_outputs, {"dense_kernel": d_kernel, "dense_bias": tf.reduce_sum(d_logits, axis=0)}
 
 
-def backward(recurrent_kernel, kept, d_outputs, matmul_dtype):
-    """The derivative with respect to the gates before sigmoid and tanh, ``[TB, 4H]``, from the last step to the first.
+def backward(
+    recurrent_kernel: tf.Tensor, kept: list[tf.TensorArray], d_outputs: tf.Tensor, matmul_dtype: str
+) -> tf.Tensor:
+    """The derivative with respect to the gates before sigmoid and tanh, ``[TB, 4H]``.
 
     d_outputs: ``[T, B, H]``. No derivative comes from beyond the last step.
     """
@@ -119,19 +137,20 @@ def backward(recurrent_kernel, kept, d_outputs, matmul_dtype):
     return all_d_gates.concat()
 
 
-def weight_gradients(weights, h_before, characters, d_gates):
+def weight_gradients(weights: Weights, h_before: tf.Tensor, characters: tf.Tensor, d_gates: tf.Tensor) -> Weights:
     """The gradients of embedding and LSTM: all steps are known now, so one product does for all.
 
-    h_before: the hidden state before each character, ``[TB, H]``; characters: one-hot, ``[T, B, V]``.
+    h_before: the state before each character, ``[TB, H]``; characters: one-hot, ``[T, B, V]``.
     """
+    units = h_before.shape[1]
     characters = tf.reshape(characters, [-1, characters.shape[2]])
     rows = tf.concat([tf.cast(h_before, d_gates.dtype), characters], axis=1)  # [TB, H + V]
     d_matrix = tf.cast(tf.matmul(rows, d_gates, transpose_a=True), tf.float32)  # [H + V, 4H]
-    d_recurrent_kernel, d_table = d_matrix[: h_before.shape[1]], d_matrix[h_before.shape[1] :]
+    d_table = d_matrix[units:]
     return {
         "embeddings": tf.matmul(d_table, weights["lstm_kernel"], transpose_b=True),
         "lstm_kernel": tf.matmul(weights["embeddings"], d_table, transpose_a=True),
-        "lstm_recurrent_kernel": d_recurrent_kernel,
+        "lstm_recurrent_kernel": d_matrix[:units],
         "lstm_bias": tf.reduce_sum(d_table, axis=0),
     }
 
@@ -159,14 +178,8 @@ def obstacle(model: keras.Model) -> str | None:
         return str(error)
     if model.layers[:2] + model.layers[-1:] != layers:
         return "a Dropout layer stands elsewhere than after the LSTM"
-    embedding, lstm = keras.layers.Embedding(1, 1, dtype="float32"), keras.layers.LSTM(1, dtype="float32")
-    plain = embedding, lstm, keras.layers.Dense(1, dtype="float32")
-    for layer, other in zip(layers, plain, strict=True):
-        found = layer.get_config()
-        for name, value in other.get_config().items():
-            if not name.endswith(("name", "dim", "units", "sequences", "initializer", "seed")) and found[name] != value:
-                return f"the layer {layer.name!r} has {name}={found[name]!r}"
-    return None
+    without_meaning = "name", "dim", "units", "initializer", "seed"  # for a training step
+    return find_difference(layers, lambda name: not name.endswith(without_meaning))
 
 
 def by_hand(model: keras.Sequential, matmul_dtype: str) -> Callable:

@@ -82,12 +82,21 @@ class _Training:
         self.best_weights: list[np.ndarray] = []
         gc.collect()  # an earlier training's graph and model hang in circles, with all their weights
         _compile(model, recipe, len(dataset))
-        self.matmul_dtype = _matmul_dtype(model)
+        self.matmul_dtype = self.choose_step()
         self.checkpoint = None if checkpoint is None else Checkpoint(checkpoint, self.describe())
         if self.checkpoint and (saved := self.checkpoint.read()):
             self.restore(*saved)
             done = len(self.history["loss"])
             print(f"Going on from {self.checkpoint.path.name}: {done} of {recipe.epochs} epochs are done.")
+
+    def choose_step(self) -> str | None:
+        """In what the hand-written step computes its products; None, and a line that says why, where it can't be had."""
+        from charlstm.step import faster_matmul_dtype, obstacle
+
+        if (reason := obstacle(self.model)) is None:
+            return faster_matmul_dtype()
+        print(f"Training with TensorFlow's GradientTape, because the hand-written step does not apply here: {reason}.")
+        return None
 
     def run(self) -> dict[str, list[float]]:
         from charlstm.step import compile_step
@@ -197,13 +206,3 @@ def _compile(model: "keras.Model", recipe: Recipe, steps: int) -> None:
     )
     if model.built:
         model.optimizer.build(model.trainable_variables)  # or else TensorFlow makes the step's graph twice
-
-
-def _matmul_dtype(model: "keras.Model") -> str | None:
-    # In what the hand-written step computes its products; None, and a line that says why, where it does not apply.
-    from charlstm.step import faster_matmul_dtype, obstacle
-
-    if reason := obstacle(model):
-        print(f"Training with TensorFlow's GradientTape, because the hand-written step does not apply here: {reason}.")
-        return None
-    return faster_matmul_dtype()

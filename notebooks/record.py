@@ -6,7 +6,7 @@ changes     five epochs by the book, with each of the changes of the quick recip
             charlstm/recorded/changes.json (about 8 minutes)
 pretrained  the model that comes with the package, into charlstm/pretrained/grimm.safetensors (about 1 minute)
 
-charlstm/recorded/speed.json is made by python tests/benchmarks/run.py training quality_time --output THAT_FILE.
+charlstm/recorded/training.json is made by python tests/benchmarks/run.py training quality_time --output THAT_FILE.
 """
 
 import dataclasses
@@ -79,7 +79,6 @@ def record_changes() -> None:
         "by the book": (),
         "the initializer alone": ("embeddings_stddev",),
         "schedule and clipping alone": ("learning_rate", "schedule", "clip_norm"),
-        "the layer alone": ("fast_lstm",),
     }
     recipes = {
         name: dataclasses.replace(book, **{field: getattr(quick, field) for field in fields})

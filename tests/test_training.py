@@ -275,7 +275,7 @@ def test_killed_at_ten_random_moments_it_ends_the_same(tmp_path):
         assert process.stdout.readline().startswith(b"begins")
         return process
 
-    kills, seconds = 0, np.random.default_rng().uniform(0.01, 2, size=10)
+    kills, seconds = 0, np.random.default_rng().uniform(0.01, 1, size=10)
     for number, delay in enumerate(seconds):
         process = start("killed", "result.npz")
         if number % 2:

@@ -7,5 +7,5 @@ RECORDED = Path(__file__).parent
 
 
 def read_recorded(name: str) -> dict:
-    """What is recorded under ``name``: ``"book"``, ``"changes"`` or ``"speed"``."""
+    """What is recorded under ``name``: ``"book"``, ``"changes"``, ``"training"`` or ``"speed"``."""
     return json.loads((RECORDED / f"{name}.json").read_text(encoding="utf-8"))
