@@ -2,14 +2,13 @@
 
 import json
 import os
-import zlib
 from pathlib import Path
 
 import numpy as np
 
-from charlstm.model_file import read_safetensors, write_whole
-
-FORMAT = "charlstm-checkpoint 1"
+from charlstm.console import say
+from charlstm.data import Vocabulary
+from charlstm.model_file import CHECKPOINT_FORMAT, path_to_write, read_arrays, write_arrays
 
 
 class Checkpoint:
@@ -17,22 +16,25 @@ class Checkpoint:
 
     path: of the file; the one before it is kept beside it, with ``.previous`` at the end of its name.
     training: what must be the same when it goes on, such as the text and the recipe: names and values for JSON.
+
+    Raises OSError like ``path_to_write``.
     """
 
     def __init__(self, path: str | os.PathLike, training: dict):
-        self.path = Path(path)
+        self.path = path_to_write(path)
         self.previous = self.path.with_name(self.path.name + ".previous")
         self.training = json.loads(json.dumps(training))  # as it comes back from a file: lists for tuples
 
-    def write(self, progress: dict, arrays: dict[str, np.ndarray]) -> None:
-        """Keep ``progress``, anything that JSON can hold, and ``arrays``. Whatever happens, one whole file is there."""
-        from safetensors.numpy import save
+    def write(self, progress: dict, arrays: dict[str, np.ndarray], vocabulary: Vocabulary | None = None) -> None:
+        """Keep ``progress``, anything that JSON can hold, and ``arrays``. Whatever happens, one whole file is there.
 
+        vocabulary: if it is known, ``load_model`` can read the file. Raises OSError like ``write_arrays``.
+        """
         facts = json.dumps({"training": self.training, "progress": progress})
-        data = save(arrays, {"format": FORMAT, "facts": facts, "checksum": _checksum(facts, arrays)})
-        if self.path.exists():
-            write_whole(self.previous, self.path.read_bytes())
-        write_whole(self.path, data)
+        chars = json.dumps(vocabulary and vocabulary.chars)
+        card = json.dumps({"checkpoint of": self.training, "history": progress.get("history")})
+        metadata = {"format": CHECKPOINT_FORMAT, "facts": facts, "vocabulary": chars, "card": card}
+        write_arrays(self.path, arrays, metadata, self.previous)
 
     def read(self) -> tuple[dict, dict[str, np.ndarray]] | None:
         """What was last written, or None if nothing was. A damaged file is named, put aside, and the one before taken.
@@ -47,7 +49,7 @@ class Checkpoint:
                 damaged = str(error)
                 continue
             if damaged:
-                print(f"{damaged}. Going on from {path.name}, the one before it.")
+                say(f"{damaged}. Going on from {path.name}, the one before it.")
                 os.replace(self.path, self.path.with_name(self.path.name + ".damaged"))
             self._must_be_the_same(facts["training"])
             return facts["progress"], arrays
@@ -67,16 +69,9 @@ class Checkpoint:
 
 
 def _read_checkpoint(path: Path) -> tuple[dict, dict[str, np.ndarray]]:
-    arrays, metadata = read_safetensors(path)
-    if metadata.get("format") != FORMAT:
-        raise ValueError(f"{path} is no checkpoint of this package ({FORMAT})")
-    if metadata.get("checksum") != _checksum(metadata.get("facts", ""), arrays):
-        raise ValueError(f"{path} is damaged (wrong checksum)")
-    return json.loads(metadata["facts"]), arrays
-
-
-def _checksum(facts: str, arrays: dict[str, np.ndarray]) -> str:
-    checksum = zlib.crc32(facts.encode())
-    for name in sorted(arrays):
-        checksum = zlib.crc32(arrays[name].tobytes(), zlib.crc32(name.encode(), checksum))
-    return str(checksum)
+    arrays, metadata = read_arrays(path, CHECKPOINT_FORMAT)
+    try:
+        facts = json.loads(metadata["facts"])
+        return {"training": dict(facts["training"]), "progress": dict(facts["progress"])}, arrays
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise ValueError(f"{path} is damaged: it does not say which training it is of, or how far") from None

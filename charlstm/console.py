@@ -1,5 +1,6 @@
-"""What stands on the screen beside results: TensorFlow's start-up lines, progress bars. Used in every notebook."""
+"""What stands on the screen beside results: messages, progress bars, TensorFlow's start-up lines."""
 
+import contextlib
 import os
 import platform
 import sys
@@ -31,8 +32,17 @@ def ask_for_fast_products() -> None:
         os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 
+def say(message: str) -> None:
+    """Print ``message``, whatever the screen can show: no message is worth the loss of the result it speaks of."""
+    with contextlib.suppress(Exception):  # a closed pipe, or what a program has put in place of the screen
+        encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+        print(message.encode(encoding, "backslashreplace").decode(encoding), flush=True)
+
+
 def someone_watches() -> bool:
     """Whether a person may look on, so that a progress bar has a meaning: a terminal, JupyterLab or Colab."""
     # Tests and `jupyter execute` use the same kernel as JupyterLab or Colab, but without a keyboard.
     shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
-    return getattr(shell.kernel, "_allow_stdin", False) if hasattr(shell, "kernel") else sys.stdout.isatty()
+    if hasattr(shell, "kernel"):
+        return getattr(shell.kernel, "_allow_stdin", False)
+    return getattr(sys.stdout, "isatty", bool)()  # bool() is False

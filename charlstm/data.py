@@ -2,6 +2,7 @@
 
 import difflib
 import os
+import re
 import unicodedata
 from collections import Counter
 from dataclasses import dataclass, field
@@ -10,7 +11,20 @@ from pathlib import Path
 
 import numpy as np
 
+from charlstm.console import say
 from charlstm.sources import SOURCES, SourceUnavailable, find_file, read_text, slice_between
+
+
+class Ids(np.ndarray):
+    """An array of ids that remembers the ``vocabulary`` it was made with, as do its slices, but nothing computed."""
+
+    vocabulary: "Vocabulary | None" = None
+
+    def __array_finalize__(self, source):
+        self.vocabulary = getattr(source, "vocabulary", None)
+
+    def __array_wrap__(self, array, context=None, return_scalar=False):
+        return array[()] if return_scalar else np.asarray(array)
 
 
 @dataclass(frozen=True)
@@ -42,19 +56,27 @@ class Vocabulary:
         table[self._codes] = np.arange(len(self))
         return table
 
-    def encode(self, text: str) -> np.ndarray:
-        """The ids of the characters of ``text``: int32 of shape ``[len(text)]``.
+    def encode(self, text: str) -> Ids:
+        """The ids of the characters of ``text``: int32 of shape ``[len(text)]``, in an array that remembers this
+        vocabulary.
 
-        Raises ValueError for a character that the vocabulary lacks, naming it and its position.
+        Raises ValueError for characters that the vocabulary lacks, naming them, the first one's position, and what to
+        do; TypeError if ``text`` is no string.
         """
+        if not isinstance(text, str):
+            raise TypeError(f"only a string can be encoded, such as corpus.text, not a {type(text).__name__}")
         codes = _code_points(text)
         ids = self._id_of_code[np.minimum(codes, len(self._id_of_code) - 1)]
         if (unknown := ids < 0).any():
             position = int(unknown.argmax())
+            others = "".join(sorted({text[i] for i in np.flatnonzero(unknown)} - {text[position]}))
+            others = f" (nor are {len(others):,} more: {others[:20]!r})" if others else ""
             raise ValueError(
                 f"character {text[position]!r} (U+{codes[position]:04X}) at position {position} is not one of the "
-                f"{len(self)} characters of the vocabulary: {self._suggest(text, text[position])}"
+                f"{len(self)} characters of the vocabulary{others}: {self._suggest(text, text[position])}"
             )
+        ids = ids.view(Ids)
+        ids.vocabulary = self
         return ids
 
     def _suggest(self, text: str, char: str) -> str:
@@ -63,7 +85,8 @@ class Vocabulary:
                 return f"write the text in another Unicode form, unicodedata.normalize({form!r}, text)"
         plain = unicodedata.normalize("NFKD", char)[0].translate(str.maketrans("‘’“”–—", "''\"\"--"))
         similar = [repr(other) for other in (plain, plain.swapcase()) if other != char and other in self]
-        return f"did you mean {similar[0]}?" if similar else "leave it out or replace it (vocabulary.chars lists them)"
+        question = f"did you mean {similar[0]}? Or " if similar else ""
+        return f"{question}leave out what it lacks: text = ''.join(char for char in text if char in vocabulary)"
 
     def decode(self, ids: np.ndarray) -> str:
         """The text that ``ids``, integers of shape ``[n]``, stand for. Raises ValueError for an id out of range."""
@@ -117,31 +140,28 @@ class Corpus:
         return f"Corpus({self.name!r}: {len(self):,} characters, {len(self.vocabulary)} unique)"
 
 
-def load_corpus(source: str | os.PathLike | None = None, encoding: str = "utf-8") -> Corpus:
+def load_corpus(source: str | os.PathLike | list | None = None, encoding: str = "utf-8") -> Corpus:
     """The text to learn from. Built in notebook 01_data.
 
-    source: ``"grimm"``, ``"mysterious_island"`` or ``"tales"`` (bundled with this package), or the path to a text of
-        your own. None takes Grimm if it can be had, else the tales, and says in one line which and why.
-    encoding: of your own file. What there is to know of the file before training is printed (``Corpus.describe``).
+    source: the name of a text in ``texts/sources.toml``, such as ``"grimm"``; or the path to a text of your own, to a
+        folder, for its .txt files in the order of their names, or a list of paths. None takes Grimm if it can be had,
+        else the tales that come with this package, and says in one line which and why.
+    encoding: of your own files. What there is to know of them before training is printed (``Corpus.describe``).
 
-    Raises ValueError (unknown name, another encoding, no text), FileNotFoundError or IsADirectoryError (no such file),
-    or SourceUnavailable (a known text that could be had nowhere).
+    Raises ValueError (unknown name, another encoding, no text), FileNotFoundError (no such file), or SourceUnavailable
+    (a known text that could be had nowhere).
     """
     if source is None:
         return _load_default()
-    if source in SOURCES:
+    if isinstance(source, str) and source in SOURCES:
         return _load_known(source)
-    if Path(source).is_dir():
-        raise IsADirectoryError(f"{source} is a folder: give the path of one text file in it")
-    if Path(source).is_file():
-        corpus = Corpus(Path(source).stem, read_text(Path(source), encoding), str(source))
-        print(corpus.describe())
-        return corpus
-    if Path(source).suffix or len(Path(source).parts) > 1:
-        raise FileNotFoundError(f"there is no file {source}: check the folder and the spelling")
-    close = difflib.get_close_matches(str(source), SOURCES, n=1)
-    hint = f"did you mean {close[0]!r}?" if close else f"give one of {', '.join(SOURCES)}, or the path to a text file"
-    raise ValueError(f"{str(source)!r} is neither the name of a text nor a file: {hint}")
+    paths = _find_own(source)
+    if not paths:
+        raise FileNotFoundError(f"there is no .txt file in {str(source)!r}: give the path of a text file")
+    name = paths[0].stem if len(paths) == 1 else paths[0].absolute().parent.name
+    corpus = Corpus(name, "\n".join(read_text(path, encoding) for path in paths), ", ".join(map(str, paths)))
+    say(corpus.describe() if len(paths) == 1 else f"{len(paths)} files: {corpus.origin}\n{corpus.describe()}")
+    return corpus
 
 
 def split(ids: np.ndarray, held_out: float = 0.1) -> tuple[np.ndarray, np.ndarray]:
@@ -160,17 +180,37 @@ def _code_points(text: str) -> np.ndarray:
     return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype="<u4")
 
 
+def _find_own(source: str | os.PathLike | list | tuple | dict) -> list[Path]:
+    # A list may be the dictionary that Colab's files.upload() gives: its keys are the names of the files.
+    if isinstance(source, list | tuple | dict):
+        return [path for part in source for path in _find_own(part)]
+    path = Path(os.path.expanduser(source))
+    if os.path.isdir(path):  # where Path would raise, for what can be no path, this is False
+        return sorted(path.glob("*.txt"))
+    if os.path.isfile(path):
+        return [path]
+    if re.match("[a-z0-9]+://", str(source)):
+        raise ValueError(f"{source} is an address: download the text first, and give the path of its file")
+    if "\n" in str(source) or len(os.fsencode(path)) > 255:
+        raise ValueError("this is a text, not the path of a file: charlstm.Corpus('my text', text, 'my own') takes it")
+    if path.suffix or len(path.parts) > 1:
+        raise FileNotFoundError(f"there is no file {source}: check the folder and the spelling")
+    close = difflib.get_close_matches(str(source), SOURCES, n=1)
+    hint = f"did you mean {close[0]!r}?" if close else f"give one of {', '.join(SOURCES)}, or the path to a text file"
+    raise ValueError(f"{str(source)!r} is neither the name of a text nor a file: {hint}")
+
+
 def _load_default() -> Corpus:
     try:
         corpus = _load_known("grimm", seconds=6)
-        print(f"Using {corpus.origin}.")
+        say(f"Using {corpus.origin}.")
     except SourceUnavailable as error:
         corpus = _load_known("tales")
-        print(f"Using {corpus.origin}: {error}.")
+        say(f"Using {corpus.origin}: {error}.")
     return corpus
 
 
 def _load_known(name: str, seconds: float = 600) -> Corpus:
     source = SOURCES[name]
-    text = find_file(name, seconds).read_text(encoding="utf-8")  # in text mode every line end becomes "\n"
+    text = read_text(find_file(name, seconds), source.encoding)
     return Corpus(name, slice_between(text, source.start, source.end), source.title)

@@ -1,10 +1,16 @@
 """The network, in Keras and, for one step at a time, in NumPy. Built by hand in notebook 03_model."""
 
-from collections.abc import Callable
+import contextlib
+import itertools
+import math
+import threading
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
+from threadpoolctl import ThreadpoolController
 
+from charlstm.data import Corpus, Vocabulary
 from charlstm.recipes import Recipe, find_recipe
 
 if TYPE_CHECKING:
@@ -21,6 +27,8 @@ def build_model(
     """
     import keras
 
+    if isinstance(vocab_size, Vocabulary | Corpus):
+        raise TypeError("give the number of characters: build_model(len(vocabulary))")
     if min(vocab_size, embedding_dim, rnn_units) < 1:
         raise ValueError(f"the sizes must be at least 1: {vocab_size=}, {embedding_dim=}, {rnn_units=}")
     initializer, stddev = "uniform", find_recipe(recipe).embeddings_stddev
@@ -71,6 +79,16 @@ def find_difference(layers: list["keras.layers.Layer"], counts: Callable[[str], 
     return None
 
 
+def settings_of(model: "keras.Model") -> dict[str, object]:
+    """Every setting of every layer of ``model``, under a name such as ``"2 LSTM units"``."""
+    return {
+        f"{number} {type(layer).__name__} {name}": value
+        for number, layer in enumerate(model.layers, 1)
+        for name, value in layer.get_config().items()
+        if name != "name"
+    }
+
+
 def weights_of(model: "keras.Model") -> dict[str, np.ndarray]:
     """The weights of ``model``, float32, with the names and shapes of ``StepwiseLSTM``. Raises like ``layers_of``."""
     arrays = [weight for layer in layers_of(model) for weight in layer.get_weights()]
@@ -82,11 +100,17 @@ def sizes_of(weights: dict[str, np.ndarray]) -> tuple[int, int, int]:
     return *weights["embeddings"].shape, weights["dense_kernel"].shape[0]
 
 
-def check_weights(weights: dict[str, np.ndarray], vocab_size: int) -> None:
-    """Raises ValueError, naming what is wrong, unless ``weights`` are finite and fit each other and the vocabulary."""
+def check_weights(weights: dict[str, np.ndarray], vocabulary: Vocabulary) -> None:
+    """Raises ValueError, naming what is wrong, unless ``weights`` are finite and fit each other and the vocabulary, and
+    TypeError unless this is a ``Vocabulary``."""
+    if not isinstance(vocabulary, Vocabulary):
+        raise TypeError(f"give a Vocabulary, such as corpus.vocabulary, not a {type(vocabulary).__name__}")
+    for name, shape in StepwiseLSTM.weight_shapes(1, 1, 1).items():
+        if weights[name].ndim != len(shape) or not weights[name].size:
+            raise ValueError(f"{name} has the shape {weights[name].shape}: it should have {len(shape)} dimensions")
     sizes = sizes_of(weights)
-    if sizes[0] != vocab_size:
-        raise ValueError(f"the model knows {sizes[0]} characters, but the vocabulary {vocab_size}")
+    if sizes[0] != len(vocabulary):
+        raise ValueError(f"the model knows {sizes[0]} characters, but the vocabulary {len(vocabulary)}")
     for name, shape in StepwiseLSTM.weight_shapes(*sizes).items():
         if weights[name].shape != shape:
             raise ValueError(f"{name} has the shape {weights[name].shape}, but {shape} fits the other weights")
@@ -118,8 +142,11 @@ class StepwiseLSTM:
     weight_names = tuple(weight_shapes(1, 1, 1))
 
     def __init__(self, weights: dict[str, np.ndarray]):
+        self.recurrent_kernel = weights["lstm_recurrent_kernel"].copy()
         self.input_table = weights["embeddings"] @ weights["lstm_kernel"] + weights["lstm_bias"]  # [V, 4H]
-        self.recurrent_kernel = weights["lstm_recurrent_kernel"]
+        # sigmoid(x) = 0.5 tanh(0.5 x) + 0.5: with halved columns for i, f and o, one tanh does for all four gates.
+        for columns in self.recurrent_kernel, self.input_table:
+            columns.reshape(len(columns), 4, -1)[:, [0, 1, 3]] *= 0.5
         self.dense_kernel, self.dense_bias = weights["dense_kernel"], weights["dense_bias"]
 
     def empty_state(self) -> tuple[np.ndarray, np.ndarray]:
@@ -130,12 +157,38 @@ class StepwiseLSTM:
     def step(self, ids, state: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
         """Logits ``[B, V]`` and the new state after reading ``ids``, integers ``[B]``, in ``state``, two ``[B, H]``."""
         hidden, cell = state
-        gates = self.input_table[ids] + hidden @ self.recurrent_kernel
-        input_gate, forget_gate, candidate, output_gate = np.split(gates, 4, axis=-1)  # Keras's order
-        cell = _sigmoid(forget_gate) * cell + _sigmoid(input_gate) * np.tanh(candidate)
-        hidden = _sigmoid(output_gate) * np.tanh(cell)
+        gates = self.input_table.take(ids, axis=0)
+        gates += hidden @ self.recurrent_kernel
+        np.tanh(gates, out=gates)
+        i, f, candidate, o = gates.reshape(len(gates), 4, -1).swapaxes(0, 1)  # Keras's order; each [B, H]
+        cell = 0.5 * ((f + 1) * cell + (i + 1) * candidate)
+        hidden = 0.5 * (o + 1) * np.tanh(cell)
         return hidden @ self.dense_kernel + self.dense_bias, (hidden, cell)
 
+    def surprise(self, ids: np.ndarray) -> np.ndarray:
+        """How many bits each of ``ids`` (``[n]``) after the first came as, read from a state of zeros: float32
+        ``[n - 1]``. It is -log2 of the probability that the network gave it (Shannon 1948)."""
+        state, bits = self.empty_state(), np.empty(len(ids) - 1, dtype=np.float32)
+        with one_blas_thread():
+            for place, (char_id, next_id) in enumerate(itertools.pairwise(np.asarray(ids).tolist())):
+                logits, state = self.step([char_id], state)
+                shifted = logits[0] - logits.max()  # so that exp can't overflow
+                bits[place] = np.log(np.exp(shifted).sum()) - shifted[next_id]
+        return bits / np.float32(math.log(2))
 
-def _sigmoid(x: np.ndarray) -> np.ndarray:
-    return 0.5 * np.tanh(0.5 * x) + 0.5  # equal to 1 / (1 + exp(-x)), but exp can overflow
+
+_blas, _limited = ThreadpoolController(), threading.Lock()
+
+
+@contextlib.contextmanager
+def one_blas_thread() -> Iterator[None]:
+    """Within it NumPy's matrix products use one thread. A step is too little work for two: where another program uses
+    the processor, they wait for each other, and it takes ten times as long."""
+    if not _limited.acquire(blocking=False):  # an outer call, or another thread of the program, has seen to it
+        yield
+        return
+    try:
+        with _blas.limit(limits=1, user_api="blas"):
+            yield
+    finally:
+        _limited.release()

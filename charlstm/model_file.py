@@ -1,7 +1,12 @@
 """A model in one .safetensors file: weights, vocabulary and card. Used in notebook 03_model."""
 
+import contextlib
+import glob
 import json
 import os
+import shutil
+import time
+import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +19,8 @@ if TYPE_CHECKING:
     import keras
 
 PRETRAINED = Path(__file__).parent / "pretrained" / "grimm.safetensors"
-FILE_FORMAT = "charlstm 1"
+FILE_FORMAT, CHECKPOINT_FORMAT = "charlstm 1", "charlstm-checkpoint 2"
+DTYPES = "float32", "float16"
 
 
 def save_model(
@@ -26,40 +32,93 @@ def save_model(
 ) -> None:
     """Write the weights, the vocabulary and a model card to one .safetensors file, which can hold no code.
 
-    card: what a reader should know of the model (text, recipe, losses), of anything that JSON can hold. The
-        architecture and the versions of this package, Keras and TensorFlow are added to it.
-    dtype: of the weights in the file; ``"float16"`` halves it.
+    card: what a reader should know of the model (text, recipe, losses), a dictionary of anything that JSON can hold.
+        The architecture and the versions of this package, Keras and TensorFlow are added to it.
+    dtype: of the weights in the file, ``"float32"``, or ``"float16"``, which halves it.
 
-    An older file at ``path`` is replaced whole or not at all. Raises ValueError like ``weights_of`` and
-    ``check_weights``. Used in notebooks 03_model and 04_training.
+    An older file at ``path`` is replaced whole or not at all. Raises ValueError or TypeError like ``weights_of`` and
+    ``check_weights``, or for a card that JSON can't hold, and OSError like ``path_to_write``. Used in notebooks 03_model and
+    04_training.
     """
     from importlib.metadata import version
 
-    from safetensors.numpy import save
-
-    weights = weights_of(model)
-    check_weights(weights, len(vocabulary))
+    if dtype not in DTYPES:
+        raise ValueError(f"the weights can be written as {' or '.join(DTYPES)}, not as {dtype!r}")
+    path, weights = path_to_write(path), {name: weight.astype(dtype) for name, weight in weights_of(model).items()}
+    check_weights(weights, vocabulary)
     vocab_size, embedding_dim, rnn_units = sizes_of(weights)
     architecture = f"Embedding({vocab_size}, {embedding_dim}), LSTM({rnn_units}), Dense({vocab_size})"
     versions = {name: version(name) for name in ("charlstm", "keras", "tensorflow")}
-    card = {**(card or {}), "architecture": architecture, "versions": versions}
-    metadata = {"format": FILE_FORMAT, "vocabulary": json.dumps(vocabulary.chars), "card": json.dumps(card)}
-    write_whole(Path(path), save({name: weight.astype(dtype) for name, weight in weights.items()}, metadata))
+    card = json.dumps({**(card or {}), "architecture": architecture, "versions": versions}, default=_plain)
+    metadata = {"format": FILE_FORMAT, "vocabulary": json.dumps(vocabulary.chars), "card": card}
+    write_arrays(path, weights, metadata)
 
 
-def write_whole(path: Path, data: bytes) -> None:
-    """Write ``data`` to ``path`` so that, whatever happens meanwhile, the older file or the new one is there, whole."""
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+def _plain(value) -> object:
+    if isinstance(value, np.ndarray | np.generic):
+        return value.tolist()
+    raise TypeError(f"the card can't hold {value!r}: give numbers, texts, and lists or dictionaries of them")
+
+
+def path_to_write(path: str | os.PathLike) -> Path:
+    """``path``, with ``~`` for the home folder, if a file can be written there, which is tried.
+
+    Raises IsADirectoryError, FileNotFoundError (no such folder) or PermissionError.
+    """
+    path = Path(path).expanduser().resolve()  # through links, and whatever the working folder will be
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder: give the path of a file in it")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"there is no folder {path.parent}: make it first, or give another path than {path}")
     try:
-        partial.write_bytes(data)
+        _partial(path).touch()
+        _partial(path).unlink()
+    except OSError as error:
+        raise PermissionError(f"{path} can't be written ({error.strerror}): give a path in another folder") from None
+    return path
+
+
+def _partial(path: Path) -> Path:
+    return path.with_name(f"{path.name}.{os.getpid()}.partial")
+
+
+def write_arrays(
+    path: Path, arrays: dict[str, np.ndarray], metadata: dict[str, str], previous: Path | None = None
+) -> None:
+    """Write a .safetensors file with a checksum so that, whatever happens meanwhile (another error, a kill, a power
+    cut), the older file or the new one is there, whole. ``previous``: where to keep the older one.
+
+    Raises OSError, saying why, if it can't be written, as on a full disk; the older file is as it was then.
+    """
+    from safetensors.numpy import save
+
+    for old in path.parent.glob(f"{glob.escape(path.name)}.*.partial"):  # of a process that was killed
+        with contextlib.suppress(OSError):
+            if time.time() - old.stat().st_mtime > 3600:
+                old.unlink()
+    partial = _partial(path)
+    try:
+        with partial.open("wb") as file:
+            file.write(save(arrays, metadata | {"checksum": _checksum(arrays, metadata)}))
+            file.flush()
+            os.fsync(file.fileno())
+        if previous and path.exists():
+            shutil.copyfile(path, previous)
         os.replace(partial, path)
+    except OSError as error:
+        raise OSError(error.errno, f"{path} could not be written, and is as it was: {error.strerror}") from None
     finally:
         partial.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # not on Windows, and not on some network drives
+        folder = os.open(path.parent, os.O_RDONLY)
+        os.fsync(folder)
+        os.close(folder)
 
 
 def load_model(path: str | os.PathLike) -> tuple["keras.Sequential", Vocabulary]:
     """The model and vocabulary that ``save_model`` wrote to ``path``; its weights become float32 again.
 
+    The file of a ``train(..., checkpoint=path)`` will do, too: it gives the best weights until then.
     Raises FileNotFoundError, or ValueError for a file that is damaged or not of this format. (Notebook 03_model.)
     """
     weights, vocabulary, _ = read_model_file(path)
@@ -80,32 +139,64 @@ def read_card(path: str | os.PathLike = PRETRAINED) -> dict:
 
 def read_model_file(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], Vocabulary, dict]:
     """Weights (as ``weights_of``), vocabulary and card from a file; no Keras needed. Raises like ``load_model``."""
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"there is no model file {path}: check the folder and the spelling")
-    found, metadata = read_safetensors(path)
-    found = {name: weight.astype(np.float32) for name, weight in found.items()}
-    name, _, number = metadata.get("format", "").partition(" ")
-    if name != "charlstm":
-        raise ValueError(f"{path} is not a model of this package: use a file that charlstm.save_model wrote")
-    if number != FILE_FORMAT.split()[1]:
-        raise ValueError(f"{path} has the format {name} {number}, this package reads {FILE_FORMAT}: update charlstm")
+    found, metadata = read_arrays(path, FILE_FORMAT, CHECKPOINT_FORMAT)
     try:
+        if metadata["format"] == CHECKPOINT_FORMAT:
+            found = _weights_in_checkpoint(found)
+        # Only files of version 0.1.0 have no checksum.
+        if metadata.keys() - {"checksum", "facts"} != {"format", "vocabulary", "card"}:
+            raise ValueError(f"its metadata are {', '.join(metadata)}")
+        if metadata["vocabulary"] == "null":
+            raise ValueError("it has no vocabulary: call train again, with ids that vocabulary.encode(text) has made")
         vocabulary, card = Vocabulary(json.loads(metadata["vocabulary"])), json.loads(metadata["card"])
-        weights = {name: found.pop(name) for name in StepwiseLSTM.weight_names}
-        check_weights(weights, len(vocabulary))
-    except (KeyError, ValueError) as error:
+        if not isinstance(card, dict):
+            raise ValueError("its card is no dictionary")
+        if wrong := found.keys() ^ {*StepwiseLSTM.weight_names}:
+            raise ValueError(f"it lacks, or should not hold, {', '.join(sorted(wrong))}")
+        if not {str(weight.dtype) for weight in found.values()} <= {*DTYPES}:
+            raise ValueError(f"its weights are not {' or '.join(DTYPES)}")
+        weights = {name: found[name].astype(np.float32) for name in StepwiseLSTM.weight_names}
+        check_weights(weights, vocabulary)
+    except (ValueError, KeyError, RecursionError) as error:
         raise ValueError(f"{path} is not a whole model: {error}") from None
-    if found:
-        raise ValueError(f"{path} is not a model of this package: it also holds {', '.join(found)}")
     return weights, vocabulary, card
 
 
-def read_safetensors(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """All arrays of a .safetensors file, and its metadata. Raises ValueError, naming it, if it is none or damaged."""
-    from safetensors import SafetensorError, safe_open
+def read_arrays(path: str | os.PathLike, *formats: str) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """All arrays of a .safetensors file in one of these formats, and its metadata.
 
+    Raises FileNotFoundError, or ValueError, naming it, if it is none, or damaged, as far as its checksum can tell.
+    """
+    from safetensors import safe_open
+
+    path = Path(path).expanduser()
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no model file {path}: check the folder and the spelling")
     try:
         with safe_open(path, framework="numpy") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
-    except SafetensorError as error:
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            metadata = file.metadata() or {}
+    except Exception as error:  # noqa: BLE001, such as AttributeError: NumPy lacks a type
         raise ValueError(f"{path} is cut off, damaged or no .safetensors file ({error})") from None
+    if (found := metadata.get("format")) not in formats:
+        wanted = "give a file that charlstm has written, in this version or an earlier one"
+        raise ValueError(f"{path} has the format {found!r}, and {' or '.join(formats)} is read here: {wanted}")
+    if metadata.get("checksum") not in (None, _checksum(arrays, metadata)):
+        raise ValueError(f"{path} is damaged (wrong checksum)")
+    return arrays, metadata
+
+
+def _checksum(arrays: dict[str, np.ndarray], metadata: dict[str, str]) -> str:
+    checksum = zlib.crc32(repr(sorted(item for item in metadata.items() if item[0] != "checksum")).encode())
+    for name, array in sorted(arrays.items()):
+        checksum = zlib.crc32(repr((name, array.dtype.str, array.shape)).encode(), checksum)
+        checksum = zlib.crc32(array.tobytes(), checksum)
+    return str(checksum)
+
+
+def _weights_in_checkpoint(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    # The best weights, or those of the last epoch; the state of Dropout layers, which is no float, is none of them.
+    group = "best" if "best 0" in arrays else "model"
+    numbers = range(sum(name.startswith(group) for name in arrays))
+    weights = [array for i in numbers if (array := arrays[f"{group} {i}"]).dtype.kind == "f"]
+    return dict(zip(StepwiseLSTM.weight_names, weights, strict=False))

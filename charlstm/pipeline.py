@@ -11,6 +11,8 @@ import numpy as np
 if TYPE_CHECKING:
     import tensorflow as tf
 
+_ADVICE = "encode the text with the vocabulary of the model, or build_model(len(vocabulary))"
+
 
 def split_input_target(chunk: "np.ndarray | tf.Tensor") -> tuple:
     """An input and its target from a chunk of ``seq_length + 1`` ids: all but the last id, and all but the first.
@@ -19,6 +21,29 @@ def split_input_target(chunk: "np.ndarray | tf.Tensor") -> tuple:
     tensor of shape ``[..., seq_length + 1]``; both results have shape ``[..., seq_length]``.
     """
     return chunk[..., :-1], chunk[..., 1:]
+
+
+def check_ids(ids: np.ndarray, vocab_size: int | None = None, least: int = 1) -> np.ndarray:
+    """``ids`` as an array of integers of shape ``[n]``, if that is what they are, and of ``vocab_size`` characters.
+
+    The smallest and the largest are looked at, and the vocabulary that they were made with, if they remember it (``Ids``).
+    Raises TypeError for anything else, and ValueError for fewer than ``least`` ids, or for ids out of range.
+    """
+    array = ids if isinstance(ids, np.ndarray) else np.asarray(ids)
+    if array.dtype.kind not in "iu" or array.ndim != 1:
+        raise TypeError(f"ids must be integers, as vocabulary.encode(text) makes them, not {str(ids)[:40]!r}")
+    if len(array) < least:
+        raise ValueError(f"a text of {len(array)} characters is too short here: give at least {least}")
+    vocabulary = getattr(array, "vocabulary", None)
+    if vocab_size and vocabulary and len(vocabulary) != vocab_size:
+        raise ValueError(
+            f"the ids are of {len(vocabulary)} different characters, the model knows {vocab_size}: {_ADVICE}"
+        )
+    if vocab_size:
+        smallest, largest = min(part.min() for part in _parts(array)), max(part.max() for part in _parts(array))
+        if smallest < 0 or largest >= vocab_size:
+            raise ValueError(f"the ids run from {smallest} to {largest}, the model knows {vocab_size}: {_ADVICE}")
+    return array
 
 
 def make_dataset(
@@ -33,21 +58,20 @@ def make_dataset(
 
     Go through it with ``for``; ``len`` of it is the number of batches; its attribute ``batches`` is the
     ``tf.data.Dataset``, for ``model.fit`` or to go on from. Raises ValueError if ``ids`` holds less than one window, or
-    a length is below 1. Built in notebook 02_pipeline.
+    a length is below 1, and TypeError if ``ids`` are none. Built in notebook 02_pipeline.
     """
+    ids = check_ids(ids)
     if seq_length < 1 or batch_size < 1:
         raise ValueError(f"seq_length ({seq_length}) and batch_size ({batch_size}) must be at least 1")
     if len(ids) <= seq_length:
-        raise ValueError(
-            f"a text of {len(ids)} characters holds no window of seq_length + 1 = {seq_length + 1}: "
-            f"use a longer text or a smaller seq_length"
-        )
+        raise ValueError(f"{len(ids)} ids hold no window of seq_length + 1 = {seq_length + 1}: take a longer text")
     return Windows(ids, seq_length, batch_size, shuffle, seed)
 
 
 class Windows:
     """The windows of a text in batches, and the order in which they come, which ``entropy`` and ``epoch`` determine.
 
+    vocabulary: of the ids, if they remember it, or None.
     entropy: the seed, or a random number where none was given; epoch: the number of the next pass, from 0.
     """
 
@@ -55,6 +79,7 @@ class Windows:
         n_windows = len(ids) // (seq_length + 1)
         self.ids, self.seq_length, self.batch_size, self.shuffle, self.seed = ids, seq_length, batch_size, shuffle, seed
         self.rows = ids[: n_windows * (seq_length + 1)].reshape(n_windows, -1)  # another view of the same numbers
+        self.vocabulary = getattr(ids, "vocabulary", None)
         self.entropy = np.random.SeedSequence(seed).entropy
         self.epoch = 0
 
@@ -98,8 +123,8 @@ class Windows:
     def describe(self) -> dict:
         """The settings, and a checksum of the text: equal for equal datasets."""
         checksum = hashlib.sha256()
-        for start in range(0, len(self.rows), 1000):
-            checksum.update(self.rows[start : start + 1000].astype(np.int32).tobytes())
+        for part in _parts(self.rows.reshape(-1)):
+            checksum.update(part.astype(np.int32).tobytes())
         names = "seq_length", "batch_size", "shuffle", "seed"
         return {**{name: getattr(self, name) for name in names}, "text": checksum.hexdigest()}
 
@@ -118,8 +143,15 @@ class Windows:
         return rows
 
 
+def _parts(ids: np.ndarray, size: int = 2**20) -> Iterator[np.ndarray]:
+    # A file of ids may be larger than the memory.
+    for start in range(0, len(ids), size):
+        yield ids[start : start + size]
+        _hand_back(ids)
+
+
 def _hand_back(ids: np.ndarray) -> None:
     # Pages of a mapped file count as our memory once they are touched: give them back, where the system can (Windows
     # can't), but not those of a private copy ("c"), which hold changes that are nowhere else.
-    if isinstance(ids, np.memmap) and ids.mode != "c" and hasattr(mmap, "MADV_DONTNEED"):
+    if getattr(ids, "_mmap", None) is not None and ids.mode != "c" and hasattr(mmap, "MADV_DONTNEED"):
         ids._mmap.madvise(mmap.MADV_DONTNEED)

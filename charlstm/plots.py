@@ -3,21 +3,21 @@
 Nothing is told by colour alone, and the background is white, so that a dark notebook shows the figures, too.
 """
 
+import functools
 import math
 from collections import Counter
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib import font_manager
 
-if TYPE_CHECKING:
-    from charlstm.data import Vocabulary
+from charlstm.console import say
+from charlstm.data import Vocabulary
 
 BLUE, ORANGE, GREY = "#1f5fa8", "#d9720b", "#8a8a8a"
-SYMBOLS = {" ": "␣", "\n": "↵"}
 LEGEND = "(␣ space, ↵ new line)"
-LETTER = {"ha": "center", "va": "center", "fontsize": 9, "family": "DejaVu Sans Mono", "parse_math": False}
+LETTER = {"ha": "center", "va": "center", "fontsize": 9, "parse_math": False}
 
 
 def character_frequencies(text: str, count: int = 30) -> None:
@@ -26,7 +26,7 @@ def character_frequencies(text: str, count: int = 30) -> None:
     shares = [100 * occurrences / len(text) for _, occurrences in commonest]
     _, axes = _figure(10, 3.4)
     axes.bar(range(len(shares)), shares, color=BLUE)
-    axes.set_xticks(range(len(shares)), [SYMBOLS.get(char, char) for char, _ in commonest])
+    axes.set_xticks(range(len(shares)), _symbols("".join(char for char, _ in commonest)))
     axes.set(
         title=f"The {len(shares)} commonest characters", xlabel=f"character {LEGEND}", ylabel="share of the text (%)"
     )
@@ -41,13 +41,13 @@ def windows(text: str, seq_length: int, count: int = 3) -> None:
     axes.axis("off")
     for row, label in ((2.3, "text"), (1.2, "input"), (0.3, "target")):
         axes.text(-0.9, row, label, ha="right", va="center", fontsize=10, weight="bold")
-    for position, char in enumerate(text[: count * chunk_size]):
+    for position, symbol in enumerate(_symbols(text[: count * chunk_size])):
         window, offset = divmod(position, chunk_size)
         place = position + window  # an empty place between windows
         places = [(place, 2.3)] + [(place, 1.2)] * (offset < seq_length) + [(place - 1, 0.3)] * (offset > 0)
         for x, y in places:
             box = {"boxstyle": "square,pad=0.25", "facecolor": "white", "edgecolor": BLUE}
-            axes.text(x, y, SYMBOLS.get(char, char), bbox=box, **LETTER)
+            axes.text(x, y, symbol, bbox=box, family=_monospaced(), **LETTER)
     for window in range(count):
         axes.text(window * (chunk_size + 1) + seq_length / 2, -0.5, f"window {window + 1}", ha="center", fontsize=9)
     axes.text(0, -1.2, f"The text goes on to the right {LEGEND}.", fontsize=9)
@@ -56,44 +56,31 @@ def windows(text: str, seq_length: int, count: int = 3) -> None:
 
 
 def loss_curves(histories: dict[str, dict[str, Sequence[float]]]) -> None:
-    """Training loss and, if there, held-out loss against epochs, a panel for each of ``histories`` (name: history).
-
-    Nats per character on the left, bits on the right.
-    """
+    """Training loss and, if there, held-out loss against epochs, in bits, a panel for each history (of ``train``)."""
     _, panels = _figure(4.2 + 3 * len(histories), 3.6, columns=len(histories))
     for axes, (name, history) in zip(np.atleast_1d(panels), histories.items(), strict=True):
-        curves = [("training", history["loss"], BLUE, "o-")]
+        curves = {"training": np.array(history["loss"]) / math.log(2)}
         if "held_out_bits" in history:
-            curves.append(("held out", np.array(history["held_out_bits"]) * math.log(2), ORANGE, "s--"))
-        for label, losses, color, style in curves:
-            epochs = np.arange(1, len(losses) + 1)
-            axes.plot(epochs, losses, style, color=color, markersize=4)
-            offset = (7, 3 if losses[-1] == max(curve[1][-1] for curve in curves) else -11)  # no label on another
-            value = f"{losses[-1]:.2f} nats" if label == "training" else f"{losses[-1] / math.log(2):.2f} bits"
-            axes.annotate(f"{label} {value}", (epochs[-1], losses[-1]), xytext=offset, textcoords="offset points")
-        axes.margins(y=0.12)
-        axes.set_xlim(1 - 0.06 * len(epochs), 1.55 * len(epochs))  # room for the labels
+            curves["held out"] = history["held_out_bits"]
+        epochs = range(1, len(history["loss"]) + 1)
+        _lines(axes, epochs, {f"{label}: {values[-1]:.2f} in the end": values for label, values in curves.items()})
         axes.set_xticks(epochs[:: math.ceil(len(epochs) / 10)])
-        axes.grid(alpha=0.3)
-        axes.set(title=f"Loss in each epoch: {name}", xlabel="epoch", ylabel="nats per character")
-    bits = axes.secondary_yaxis("right", functions=(lambda nats: nats / math.log(2), lambda bits: bits * math.log(2)))
-    bits.set_ylabel("bits per character")
+        axes.set(title=f"Loss in each epoch: {name}", xlabel="epoch", ylabel="bits per character")
     plt.show()
 
 
-def next_characters(
-    distributions: dict[str, np.ndarray], vocabulary: "Vocabulary", prompt: str, count: int = 12
-) -> None:
+def next_characters(distributions: dict[str, np.ndarray], vocabulary: Vocabulary, prompt: str, count: int = 12) -> None:
     """Bars of the probabilities of the next character, in a panel for each of ``distributions`` (name: ``[V]``)."""
     likeliest = np.argsort(-next(iter(distributions.values())))[:count]
+    symbols = _symbols(vocabulary.decode(likeliest))
     figure, panels = _figure(10, 3, columns=len(distributions))
     for axes, (name, probabilities) in zip(np.atleast_1d(panels), distributions.items(), strict=True):
-        bars = axes.bar(range(count), 100 * probabilities[likeliest], color=BLUE)
+        bars = axes.bar(range(len(likeliest)), 100 * probabilities[likeliest], color=BLUE)
         axes.bar_label(bars, fmt="%.0f", fontsize=8)
-        axes.set_xticks(range(count), [SYMBOLS.get(vocabulary.chars[i], vocabulary.chars[i]) for i in likeliest])
+        axes.set_xticks(range(len(likeliest)), symbols)
         axes.set(title=name, xlabel="next character", ylabel="probability (%)")
         axes.margins(y=0.12)
-    figure.suptitle(f"What comes after {prompt!r}? {LEGEND}")
+    figure.suptitle(f"What comes after “{''.join(_symbols(prompt))}”? {LEGEND}", parse_math=False)
     plt.show()
 
 
@@ -102,12 +89,9 @@ def against_temperature(
 ) -> None:
     """One line for each of ``curves`` (name: values) against temperature, on a scale of powers of 2."""
     _, axes = _figure(7, 3.4)
-    for (name, values), style, color in zip(curves.items(), ("o-", "s--", "^:"), (BLUE, ORANGE, GREY), strict=False):
-        axes.plot(temperatures, values, style, color=color, markersize=4, label=name)
+    _lines(axes, temperatures, curves)
     axes.set_xscale("log", base=2)
     axes.set_xticks(temperatures, [f"{temperature:g}" for temperature in temperatures])
-    axes.grid(alpha=0.3)
-    axes.legend()
     axes.set(title=title, xlabel="temperature (= 1 / alpha)", ylabel=ylabel)
     plt.show()
 
@@ -119,7 +103,7 @@ def states(text: str, values: np.ndarray) -> None:
     """
     _, axes = _figure(10, 3.4)
     squares = axes.imshow(values.T, cmap="Blues", vmin=-1, vmax=1, aspect="auto", interpolation="nearest")
-    axes.set_xticks(range(len(text)), [SYMBOLS.get(char, char) for char in text], fontsize=9)
+    axes.set_xticks(range(len(text)), _symbols(text), fontsize=9)
     axes.set(
         title=f"The hidden state of {values.shape[1]} units, character by character",
         xlabel="character read",
@@ -136,9 +120,10 @@ def surprise(text: str, bits: np.ndarray, width: int = 72) -> None:
     grid[: len(text)] = bits
     _, axes = _figure(10, 0.3 * rows + 1.2)
     squares = axes.imshow(grid.reshape(rows, width), cmap="Blues", vmin=0, vmax=8, aspect="auto")
-    for place, (char, value) in enumerate(zip(text, bits, strict=True)):
-        symbol, color = char.replace("\n", "↵"), "white" if value > 5.7 else "black"
-        axes.text(place % width, place // width, symbol, color=color, **LETTER)
+    for place, (symbol, value) in enumerate(zip(_symbols(text), bits, strict=True)):
+        color = "white" if value > 5.7 else "black"
+        symbol = symbol.replace("␣", " ")
+        axes.text(place % width, place // width, symbol, color=color, family=_monospaced(), **LETTER)
     axes.set(title="How much each character surprised the model", xticks=[], yticks=[])
     plt.colorbar(squares, label="surprise (bits)", extend="max", orientation="horizontal", shrink=0.4, aspect=40)
     plt.show()
@@ -175,6 +160,42 @@ def diagram(boxes: dict[str, tuple[float, float]], arrows: list[tuple[str, str, 
         box = {"boxstyle": "round,pad=0.4", "facecolor": "white", "edgecolor": GREY}
         axes.text(*place, name, bbox=box, **style)
     plt.show()
+
+
+def _lines(axes: plt.Axes, x: Sequence[float], curves: dict[str, Sequence[float]]) -> None:
+    for (name, values), style, color in zip(curves.items(), ("o-", "s--", "^:"), (BLUE, ORANGE, GREY), strict=False):
+        axes.plot(x, values, style, color=color, markersize=4, label=name)
+    axes.grid(alpha=0.3)
+    axes.legend()
+
+
+def _symbols(text: str) -> list[str]:
+    """What stands in a picture for each character of ``text``: itself, where an installed font has it (matplotlib is
+    told to use it, too), or else its code point, and a line says so."""
+    missing = set(text) - {" ", "\n"} - _characters_of(font_manager.findfont("DejaVu Sans"))
+    fonts = {font.name: font.fname for font in font_manager.fontManager.ttflist if missing}
+    fonts = {name: file for name, file in fonts.items() if not name.startswith("Last Resort")}
+    for name, file in sorted(fonts.items(), key=lambda font: -len(missing & _characters_of(font[1]))):
+        if found := missing & _characters_of(file):
+            plt.rcParams["font.family"] = [*dict.fromkeys([*plt.rcParams["font.family"], name])]
+            missing -= found
+    if missing:
+        shown = "".join(sorted(missing))[:10]
+        say(f"No installed font has {len(missing)} of the characters, such as {shown!r}: they stand as code points.")
+    codes = {char: f"U+{ord(char):04X}" for char in missing}
+    return [{" ": "␣", "\n": "↵", **codes}.get(char, char) for char in text]
+
+
+@functools.cache
+def _characters_of(font_file: str) -> frozenset[str]:
+    try:
+        return frozenset(map(chr, font_manager.get_font(font_file).get_charmap()))
+    except (RuntimeError, OSError):  # a font of bitmaps, or one that is no longer there
+        return frozenset()
+
+
+def _monospaced() -> list[str]:
+    return ["DejaVu Sans Mono", *plt.rcParams["font.family"]]
 
 
 def _figure(width: float, height: float, columns: int = 1):

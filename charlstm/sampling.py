@@ -1,18 +1,23 @@
 """Text from a trained model, one character after another. Built by hand in notebook 05_sampling."""
 
+import functools
 import operator
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from charlstm.data import Vocabulary
-from charlstm.model import StepwiseLSTM, check_weights, weights_of
+from charlstm.model import StepwiseLSTM, check_weights, one_blas_thread, weights_of
 from charlstm.model_file import PRETRAINED, read_model_file
+from charlstm.pipeline import check_ids
 
 if TYPE_CHECKING:
     import keras
+
+TEXTS_A_THREAD = 32  # fixed, so that the same seed gives the same texts with any number of processor cores
 
 
 def scaled_softmax(logits: np.ndarray, scale_factor: float = 1.0) -> np.ndarray:
@@ -39,7 +44,7 @@ class Generator:
     def __init__(self, weights: dict[str, np.ndarray], vocabulary: Vocabulary):
         if not isinstance(weights, dict):
             raise TypeError("give the weights by name; for a Keras model, Generator.from_model(model, vocabulary)")
-        check_weights(weights, len(vocabulary))
+        check_weights(weights, vocabulary)
         self.vocabulary = vocabulary
         self._network = StepwiseLSTM(weights)
 
@@ -50,7 +55,8 @@ class Generator:
 
     @classmethod
     def load(cls, path: str | os.PathLike = PRETRAINED) -> "Generator":
-        """A generator from a file of ``save_model``, by default the model in this package, without loading Keras."""
+        """A generator from a file of ``save_model``, or the checkpoint of a training, by default the model in this package;
+        without loading Keras."""
         weights, vocabulary, _ = read_model_file(path)
         return cls(weights, vocabulary)
 
@@ -59,8 +65,16 @@ class Generator:
 
         Raises ValueError if ``text`` is empty or has a character that the vocabulary lacks.
         """
-        logits, _ = self._read(text, count=1)
+        logits, _ = self._read(text)
         return scaled_softmax(logits[0])
+
+    def surprise(self, text: str) -> np.ndarray:
+        """How many bits each character of ``text`` after the first came as to the model: float32 ``[len(text) - 1]``.
+        Their mean is ``bits_per_char``.
+
+        Raises ValueError if ``text`` has less than two characters, or one that the vocabulary lacks.
+        """
+        return self._network.surprise(check_ids(self.vocabulary.encode(text), least=2))
 
     def stream(
         self,
@@ -81,66 +95,89 @@ class Generator:
 
         Raises ValueError or TypeError, before the first character, for a prompt or a number that can't be used.
         """
-        steps = self._draw_steps(prompt, 1, length, temperature, top_k, top_p, seed)
-        return (self.vocabulary.chars[ids[0]] for ids in steps)
+        draw = self._drawing(length, temperature, top_k, top_p)
+        read = self._read(prompt)
+        rng = np.random.default_rng(seed)
+        steps = self._write(*read, (rng.random((1, 1)) for _ in range(length)), draw)
+
+        def next_char(_: int) -> str:
+            with one_blas_thread():  # not for longer: what is done between two characters may need more
+                return self.vocabulary.chars[next(steps)[0]]
+
+        return map(next_char, range(length))
 
     def generate(self, prompt: str, length: int = 500, **options) -> str:
         """``prompt`` and ``length`` new characters after it. Options and errors are those of ``stream``."""
-        return prompt + "".join(self.stream(prompt, length, **options))
+        return self.generate_batch(prompt, 1, length, **options)[0]
 
-    def generate_batch(self, prompt: str, count: int, length: int = 500, **options) -> list[str]:
+    def generate_batch(
+        self, prompt: str, count: int, length: int = 500, seed: int | None = None, **options
+    ) -> list[str]:
         """``count`` texts that go on from one prompt, written side by side; options and errors as in ``stream``."""
-        steps = self._draw_steps(prompt, count, length, **options)
-        drawn = np.array(list(steps), dtype=np.int32).reshape(length, count)
-        return [prompt + self.vocabulary.decode(ids) for ids in drawn.T]
+        _check_whole_number("count", count, 1)
+        draw = self._drawing(length, **options)
+        logits, state = self._read(prompt)
+        points = np.random.default_rng(seed).random((length, count, 1))
 
-    def _draw_steps(self, prompt, count, length, temperature=1.0, top_k=None, top_p=None, seed=None):
-        # An iterator over `length` arrays of `count` ids. All that can be wrong with its input is found before it.
-        for name, value, least in ("length", length, 0), ("count", count, 1), ("top_k", top_k, 1):
-            if value is not None and operator.index(value) < least:  # index: TypeError if it is no integer
-                raise ValueError(f"{name} must be at least {least}, but is {value}")
+        def write(start: int) -> np.ndarray:
+            part = points[:, start : start + TEXTS_A_THREAD]
+            repeated = [np.repeat(array, part.shape[1], axis=0) for array in (logits, *state)]
+            return np.array([*self._write(repeated[0], repeated[1:], part, draw)]).reshape(length, part.shape[1])
+
+        # Each part of the texts in a thread of its own, with products in one thread: they never wait for each other.
+        with one_blas_thread(), ThreadPoolExecutor(os.cpu_count()) as pool:
+            parts = [*pool.map(write, range(0, count, TEXTS_A_THREAD))]
+        return [prompt + self.vocabulary.decode(ids) for ids in np.concatenate(parts, axis=1).T]
+
+    def _drawing(self, length, temperature=1.0, top_k=None, top_p=None) -> Callable[..., np.ndarray]:
+        # `_draw` with these options. All that can be wrong with them is found here, before anything is written.
+        _check_whole_number("length", length, 0)
+        _check_whole_number("top_k", 1 if top_k is None else top_k, 1, len(self.vocabulary))
         if not 0 <= temperature < np.inf:
             raise ValueError(f"temperature must be 0 or more and finite, but is {temperature}")
-        if top_k is not None and top_k > len(self.vocabulary):
-            raise ValueError(f"top_k must be at most {len(self.vocabulary)}, the number of characters, but is {top_k}")
         if top_p is not None and not 0 < top_p <= 1:
             raise ValueError(f"top_p must lie above 0 and not above 1, but is {top_p}")
-        logits, state = self._read(prompt, count)
-        rng = np.random.default_rng(seed)
+        return functools.partial(_draw, temperature=temperature, top_k=top_k, top_p=top_p)
 
-        def steps() -> Iterator[np.ndarray]:
-            nonlocal logits, state
-            for number in range(length):
-                if number > 0:
-                    logits, state = self._network.step(ids, state)
-                ids = _draw(logits, temperature, top_k, top_p, rng)
-                yield ids
+    def _write(self, logits, state, points, draw) -> Iterator[np.ndarray]:
+        # The ids [B] of each new character; `points`, each [B, 1], are the random numbers that choose it.
+        ids = None
+        for point in points:
+            if ids is not None:
+                logits, state = self._network.step(ids, state)
+            ids = draw(logits, point)
+            yield ids
 
-        return steps()
-
-    def _read(self, text: str, count: int):
-        # Logits and state after the whole text, for `count` equal streams, from a state of zeros.
+    def _read(self, text: str) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
+        # Logits and state after the whole text, from a state of zeros.
         if not text:
             raise ValueError("the prompt is empty: give at least one character for the model to go on from")
         state = self._network.empty_state()
-        for char_id in self.vocabulary.encode(text):
-            logits, state = self._network.step([char_id], state)
-        return np.repeat(logits, count, axis=0), tuple(np.repeat(part, count, axis=0) for part in state)
+        with one_blas_thread():
+            for char_id in self.vocabulary.encode(text):
+                logits, state = self._network.step([char_id], state)
+        return logits, state
 
 
-def _draw(logits: np.ndarray, temperature: float, top_k: int | None, top_p: float | None, rng) -> np.ndarray:
-    # One id for each row of logits [B, V].
+def _check_whole_number(name: str, value: int, least: int, most: float = np.inf) -> None:
+    if not least <= operator.index(value) <= most:  # index: TypeError if it is no integer
+        raise ValueError(f"{name} must be at least {least} and at most {most}, but is {value}")
+
+
+def _draw(
+    logits: np.ndarray, point: np.ndarray, temperature: float, top_k: int | None, top_p: float | None
+) -> np.ndarray:
+    # One id for each row of logits [B, V]; `point`: random numbers from 0 to 1, [B, 1].
     if temperature == 0:
         return logits.argmax(axis=-1)
-    logits = logits - logits.max(axis=-1, keepdims=True)
+    logits = np.subtract(logits, logits.max(axis=-1, keepdims=True), dtype=np.float64)
     with np.errstate(over="ignore"):  # at a tiny temperature all but the likeliest become -inf, of probability 0
-        probabilities = scaled_softmax(logits.astype(np.float64) / temperature)
+        shares = np.exp(logits / temperature)  # of the probability: not divided by their sum yet
     if top_k is not None or top_p is not None:
-        probabilities = _keep_likeliest(probabilities, top_k or logits.shape[-1], top_p or 1.0)
-    # A point thrown on the unit interval falls into each character's part of it as often as its probability says.
-    cumulative = probabilities.cumsum(axis=-1)
-    points = rng.random((len(logits), 1)) * cumulative[:, -1:]
-    return (cumulative <= points).sum(axis=-1)
+        shares = _keep_likeliest(shares / shares.sum(axis=-1, keepdims=True), top_k or shares.shape[-1], top_p or 1.0)
+    # A point thrown on a line falls into each character's part of it as often as its probability says.
+    cumulative = shares.cumsum(axis=-1)
+    return (cumulative <= point * cumulative[:, -1:]).sum(axis=-1)
 
 
 def _keep_likeliest(probabilities: np.ndarray, top_k: int, top_p: float) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import sys
 import tempfile
 import time
 import tomllib
@@ -13,8 +14,12 @@ from urllib.parse import urlsplit
 
 import platformdirs
 
+from charlstm.console import say
+
 TEXTS = Path(__file__).parent / "texts"
-ENCODINGS = ["cp1252", "cp949", "cp1251", "shift_jis", "gb18030", "big5", "utf_16"]  # that a wrong guess may be among
+# That a text may have if it is not UTF-8, the commoner first. More would make the guess worse, not better.
+ENCODINGS = ["cp1252", "cp1250", "cp1251", "cp1253", "cp1254", "iso8859_2", "koi8_r", "mac_cyrillic"]
+ENCODINGS += ["cp949", "shift_jis", "euc_jp", "iso2022_jp", "gb18030", "big5", "utf_16", "utf_16_le", "utf_16_be"]
 
 
 @dataclass(frozen=True)
@@ -23,8 +28,9 @@ class Source:
 
     title: str
     file_name: str
-    start: str
-    end: str
+    start: str = ""  # empty: from the first character
+    end: str = ""  # empty: to the last
+    encoding: str = "utf-8"
     sha256: str = ""  # empty, like urls: the file comes with this package
     urls: tuple[str, ...] = ()
 
@@ -55,7 +61,7 @@ def find_file(name: str, seconds: float = 600) -> Path:
             return path
         tried.append(f"{path} " + ("is another file (wrong SHA-256)" if path.is_file() else "does not exist"))
         if path.is_file():
-            print(f"{tried[-1]}, so it is not used.")
+            say(f"{tried[-1]}, so it is not used.")
     deadline = time.monotonic() + seconds
     for url in source.urls:
         try:
@@ -71,17 +77,17 @@ def find_file(name: str, seconds: float = 600) -> Path:
     )
 
 
-def slice_between(text: str, start: str, end: str) -> str:
-    """``text`` from the first ``start`` up to the first ``end`` after it.
+def slice_between(text: str, start: str = "", end: str = "") -> str:
+    """``text`` from the first ``start`` up to the first ``end`` after it; without a marker, from or to its own end.
 
     Raises ValueError for a missing marker, where ``str.find`` gives -1 and the slice would be some wrong text.
     """
-    _, found_start, rest = text.partition(start)
-    body, found_end, _ = rest.partition(end)
-    if not (found_start and found_end):
-        missing = end if found_start else start
-        raise ValueError(f"the marker {missing!r} is missing, or before its turn: is this the right file, and whole?")
-    return start + body
+    begin = text.find(start)
+    stop = text.find(end, begin + len(start)) if end else len(text)
+    for place, marker in (begin, start), (stop, end):
+        if place < 0:
+            raise ValueError(f"the marker {marker!r} is missing, or before its turn: is it the right file, and whole?")
+    return text[begin:stop]
 
 
 def read_text(path: Path, encoding: str = "utf-8") -> str:
@@ -95,14 +101,15 @@ def read_text(path: Path, encoding: str = "utf-8") -> str:
         text = data.decode(encoding).removeprefix("\ufeff")
     except (UnicodeError, LookupError) as error:
         raise ValueError(f"{path} can't be read as {encoding}: {_diagnose(data, error)}") from None
-    if "\0" in text:
-        raise ValueError(f"{path} has a NUL at character {text.index(chr(0))}, so it is no text: {_guess(data)}")
+    for char, name in ("\0", "NUL"), ("\x1b", "ESC"):
+        if char in text:
+            raise ValueError(f"{path} has the byte {name} at character {text.index(char)}: {_guess(data)}")
     if len(set(text) - set(whitespace)) < 2:
         raise ValueError(f"{path} holds no text, or one character over and over: give a file with a text to learn from")
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     normalised = unicodedata.normalize("NFC", text)
     if normalised != text:
-        print(f"{path.name}: combined characters (Unicode form NFC): {len(text):,} became {len(normalised):,}.")
+        say(f"{path.name}: combined characters (Unicode form NFC): {len(text):,} became {len(normalised):,}.")
     return normalised
 
 
@@ -127,9 +134,11 @@ def _download(url: str, source: Source, cache: Path, deadline: float) -> Path:
         tempfile.TemporaryFile(dir=cache).close()
     except OSError:
         folder = Path(tempfile.mkdtemp(prefix="charlstm-"))
-        print(f"{cache} can't be written, so {source.file_name} is not kept and has to be downloaded again next time.")
+        say(f"{cache} can't be written, so {source.file_name} is not kept and has to be downloaded again next time.")
     pooch.get_logger().setLevel("WARNING")  # its note of address and path does not belong in a notebook
-    with Progress(total=1, unit="B", unit_scale=True, desc=source.file_name, ncols=79, leave=False) as progress:
+    hidden = sys.stderr is None  # without a console
+    settings = {"total": 1, "unit": "B", "unit_scale": True, "ncols": 79, "leave": False, "disable": hidden}
+    with Progress(desc=source.file_name, **settings) as progress:
         timeout = min(10, max(0.1, deadline - time.monotonic()))
         download = pooch.HTTPDownloader(progressbar=progress, timeout=timeout)
         return Path(pooch.retrieve(url, f"sha256:{source.sha256}", source.file_name, folder, downloader=download))
@@ -149,7 +158,15 @@ def _diagnose(data: bytes, error: UnicodeError | LookupError) -> str:
 def _guess(data: bytes) -> str:
     from charset_normalizer import from_bytes
 
-    best = from_bytes(data[:200_000], cp_isolation=ENCODINGS).best()
-    if best is None:
+    passages = {}  # and the encoding that gives them, the likeliest first
+    for match in from_bytes(data, cp_isolation=ENCODINGS):
+        text = str(match)
+        if not {"\0", "\x1b"}.isdisjoint(text):
+            continue
+        first = next((place for place, char in enumerate(text) if char > "\x7f"), 0)
+        encoding = min(match.could_be_from_charset, key=ENCODINGS.index)  # of those that read the same
+        passages.setdefault(text[max(0, first - 20) : first + 40], encoding)
+    if not passages:
         return "it seems to be no text at all; give a plain text file"
-    return f"save it as UTF-8, or try load_corpus(path, encoding={best.encoding!r})"
+    choices = [f"encoding={encoding!r} reads {passage!r}" for passage, encoding in passages.items()]
+    return f"save it as UTF-8, or give load_corpus the encoding that reads right: {', or '.join(choices[:2])}"

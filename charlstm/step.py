@@ -10,12 +10,12 @@ everything else in float32.
 import functools
 import statistics
 import time
-from collections.abc import Callable, Mapping
-from types import MappingProxyType
+from collections.abc import Callable
 
 import keras
 import tensorflow as tf
 
+from charlstm.console import say
 from charlstm.model import StepwiseLSTM, find_difference, layers_of
 
 MATMUL_DTYPES = ("float32", "bfloat16")
@@ -29,7 +29,7 @@ def loss_and_gradients(
     targets: tf.Tensor,
     state: State | None = None,
     output_mask: tf.Tensor | None = None,
-    weight_masks: Mapping[str, tf.Tensor] = MappingProxyType({}),
+    weight_masks: Weights | None = None,
     matmul_dtype: str = "float32",
 ) -> tuple[tf.Tensor, Weights, State]:
     """The loss of a batch, its gradient for each weight, and the state after the last character.
@@ -45,7 +45,8 @@ def loss_and_gradients(
 
     Loss in nats per character. Backpropagation through time: Werbos 1990.
     """
-    weights = weights | {name: weights[name] * mask for name, mask in weight_masks.items()}
+    masks = weight_masks or {}
+    weights = weights | {name: weights[name] * mask for name, mask in masks.items()}
     vocab_size, rnn_units = weights["embeddings"].shape[0], weights["dense_kernel"].shape[0]
     batch_size = tf.shape(inputs)[0]
     h_0, c_0 = state or (tf.zeros((batch_size, rnn_units)),) * 2
@@ -56,7 +57,7 @@ def loss_and_gradients(
     d_gates = backward(weights["lstm_recurrent_kernel"], kept, d_outputs, matmul_dtype)
     h_before = tf.concat([h_0, outputs[:-batch_size]], axis=0)
     gradients |= weight_gradients(weights, h_before, characters, d_gates)
-    gradients |= {name: gradients[name] * mask for name, mask in weight_masks.items()}
+    gradients |= {name: gradients[name] * mask for name, mask in masks.items()}
     return loss, gradients, (h_T, c_T)
 
 
@@ -115,7 +116,10 @@ def loss_and_its_gradient(
 
 
 def backward(
-    recurrent_kernel: tf.Tensor, kept: list[tf.TensorArray], d_outputs: tf.Tensor, matmul_dtype: str
+    recurrent_kernel: tf.Tensor,
+    kept: list[tf.TensorArray],
+    d_outputs: tf.Tensor,
+    matmul_dtype: str,
 ) -> tf.Tensor:
     """The derivative with respect to the gates before sigmoid and tanh, ``[TB, 4H]``.
 
@@ -137,15 +141,21 @@ def backward(
     return all_d_gates.concat()
 
 
-def weight_gradients(weights: Weights, h_before: tf.Tensor, characters: tf.Tensor, d_gates: tf.Tensor) -> Weights:
-    """The gradients of embedding and LSTM: all steps are known now, so one product does for all.
+def weight_gradients(
+    weights: Weights,
+    h_before: tf.Tensor,
+    characters: tf.Tensor,
+    d_gates: tf.Tensor,
+) -> Weights:
+    """The gradients of embedding and LSTM: all steps are known, so one product does for all.
 
     h_before: the state before each character, ``[TB, H]``; characters: one-hot, ``[T, B, V]``.
     """
     units = h_before.shape[1]
     characters = tf.reshape(characters, [-1, characters.shape[2]])
-    rows = tf.concat([tf.cast(h_before, d_gates.dtype), characters], axis=1)  # [TB, H + V]
-    d_matrix = tf.cast(tf.matmul(rows, d_gates, transpose_a=True), tf.float32)  # [H + V, 4H]
+    rows = tf.concat([tf.cast(h_before, d_gates.dtype), characters], axis=1)
+    d_matrix = tf.matmul(rows, d_gates, transpose_a=True)  # [H + V, 4H]
+    d_matrix = tf.cast(d_matrix, tf.float32)
     d_table = d_matrix[units:]
     return {
         "embeddings": tf.matmul(d_table, weights["lstm_kernel"], transpose_b=True),
@@ -163,7 +173,7 @@ def faster_matmul_dtype(rnn_units: int = 512, batch_size: int = 64) -> str:
         for dtype in MATMUL_DTYPES:
             matrix, columns = tf.ones((4 * rnn_units, rnn_units), dtype), tf.ones((rnn_units, batch_size), dtype)
             start = time.perf_counter()
-            (matrix @ columns).numpy()
+            tf.matmul(matrix, columns)
             seconds[dtype].append(time.perf_counter() - start)
     return min(MATMUL_DTYPES, key=lambda dtype: statistics.median(seconds[dtype]))
 
@@ -178,8 +188,16 @@ def obstacle(model: keras.Model) -> str | None:
         return str(error)
     if model.layers[:2] + model.layers[-1:] != layers:
         return "a Dropout layer stands elsewhere than after the LSTM"
-    without_meaning = "name", "dim", "units", "initializer", "seed"  # for a training step
-    return find_difference(layers, lambda name: not name.endswith(without_meaning))
+    return find_difference(layers, lambda name: not name.endswith(("name", "dim", "units", "initializer", "seed")))
+
+
+def choose_step(model: keras.Model) -> str | None:
+    """The ``matmul_dtype`` of the hand-written step; None, and a line that says why, where it can't stand for ``model``
+    and it is TensorFlow's GradientTape."""
+    if (reason := obstacle(model)) is None:
+        return faster_matmul_dtype()
+    say(f"Training with TensorFlow's GradientTape, because the hand-written step does not apply here: {reason}.")
+    return None
 
 
 def by_hand(model: keras.Sequential, matmul_dtype: str) -> Callable:
@@ -188,9 +206,8 @@ def by_hand(model: keras.Sequential, matmul_dtype: str) -> Callable:
     _, lstm, *dropouts, _ = model.layers
 
     def compute(inputs, targets, state=None):
-        weights = dict(
-            zip(StepwiseLSTM.weight_names, map(tf.convert_to_tensor, model.trainable_variables), strict=True)
-        )
+        variables = map(tf.convert_to_tensor, model.trainable_variables)
+        weights = dict(zip(StepwiseLSTM.weight_names, variables, strict=True))
         mask = tf.ones((*tf.unstack(tf.shape(inputs)), lstm.units)) if dropouts else None
         for dropout in dropouts:
             mask = dropout(mask, training=True)

@@ -3,7 +3,6 @@
 import dataclasses
 import gc
 import hashlib
-import itertools
 import math
 import os
 import sys
@@ -14,9 +13,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from charlstm.checkpoint import Checkpoint
-from charlstm.console import someone_watches
-from charlstm.model import StepwiseLSTM, weights_of
-from charlstm.pipeline import Windows
+from charlstm.console import say, someone_watches
+from charlstm.model import StepwiseLSTM, settings_of, sizes_of, weights_of
+from charlstm.pipeline import Windows, check_ids
 from charlstm.recipes import Recipe, find_recipe
 
 if TYPE_CHECKING:
@@ -37,15 +36,20 @@ def train(
     model: of ``build_model``, for which each step is the hand-written one (``charlstm.step``); with another Keras model
         from ids to logits, or on a GPU, it is TensorFlow's GradientTape, and a line says so and why.
     dataset: batches of (input, target), from ``make_dataset`` or a ``tf.data.Dataset`` of your own.
-    recipe: ``"quick"``, ``"book"`` or a ``Recipe``: learning rate, schedule, clipping; epochs: another number of them.
+    recipe: ``"quick"``, ``"book"``, ``"fine_tune"`` (for a model that is trained already) or a ``Recipe``: learning
+        rate, schedule, clipping; epochs: another number of them.
     held_out_ids: ids, ``[n]``, that are not in ``dataset``. They are measured after each epoch (``bits_per_char``), and
-        in the end the model has the weights of the best epoch; without them, those of the last.
+        in the end the model has the weights of the best epoch; without them, those of the last. A model that is trained
+        already is measured before, too, and keeps its weights if no epoch is better.
     checkpoint: a file to write after each epoch. After an interruption, the same call goes on from there, and ends
-        with the same weights, to the bit, as without it (on the same CPU with the same versions).
+        with the same weights, to the bit, as without it (on the same CPU with the same versions). With more epochs than
+        before it goes on for these; the learning rate then follows the schedule that was begun, and stays at its end.
 
     Returns the history, with a value for each epoch: ``"loss"``, the mean over its batches while the model was learning
-    from them, in nats per character; and ``"held_out_bits"``, in bits per character, if asked for. Raises ValueError for
-    a checkpoint of another training, and FloatingPointError, with the weights from before the epoch, for a loss of NaN.
+    from them, in nats per character; and ``"held_out_bits"``, in bits per character, if asked for. What can't be used
+    raises ValueError, TypeError or OSError before the first step (the ids of a dataset of your own, before the step
+    that would take them); a loss of NaN raises FloatingPointError, and the model
+    has the weights from before the epoch.
     """
     return _Training(model, dataset, find_recipe(recipe, epochs), held_out_ids, checkpoint).run()
 
@@ -55,71 +59,95 @@ def bits_per_char(model: "keras.Sequential", ids: np.ndarray) -> float:
 
     This is the cross-entropy in base 2: 0 for a model that is always certain and right, log2(V) for one that guesses.
     The text is read once, from beginning to end, and the LSTM's state is carried through all of it. Computed in NumPy,
-    because one step at a time is too little work for TensorFlow. Raises ValueError for less than two ids, or like
-    ``weights_of``. Built in 04_training.
+    because one step at a time is too little work for TensorFlow. Raises like ``weights_of``, or like ``check_ids`` for
+    less than two ids, or ids that are not the model's. Built in 04_training.
     """
-    if len(ids) < 2:
-        raise ValueError(f"a text of {len(ids)} characters has nothing to predict: give at least two")
-    from threadpoolctl import threadpool_limits
+    weights = weights_of(model)
+    ids = check_ids(ids, sizes_of(weights)[0], least=2)
+    return float(StepwiseLSTM(weights).surprise(ids).mean(dtype=np.float64))
 
-    network = StepwiseLSTM(weights_of(model))
-    state = network.empty_state()
-    nats = 0.0
-    with threadpool_limits(1):  # on a busy machine, two threads would spend the time waiting for each other
-        for char_id, next_id in itertools.pairwise(ids):
-            logits, state = network.step([char_id], state)
-            shifted = logits[0] - logits.max()  # so that exp can't overflow
-            nats += np.log(np.exp(shifted).sum()) - shifted[next_id]
-    return float(nats / (len(ids) - 1) / math.log(2))
+
+# What a training is in the midst of. The type of the products, too: a new measurement could choose another.
+PROGRESS = "history", "matmul_dtype", "schedule_epochs", "bits_before"
 
 
 class _Training:
     """A training from its beginning, or from its checkpoint, to its end."""
 
     def __init__(self, model, dataset, recipe: Recipe, held_out_ids=None, checkpoint=None):
+        from charlstm.step import choose_step
+
         self.model, self.dataset, self.recipe, self.held_out_ids = model, dataset, recipe, held_out_ids
         self.history = {"loss": []} if held_out_ids is None else {"loss": [], "held_out_bits": []}
         self.best_weights: list[np.ndarray] = []
-        gc.collect()  # an earlier training's graph and model hang in circles, with all their weights
-        _compile(model, recipe, len(dataset))
-        self.matmul_dtype = self.choose_step()
+        self.schedule_epochs, self.bits_before = recipe.epochs, math.inf
+        self.check_input()
         self.checkpoint = None if checkpoint is None else Checkpoint(checkpoint, self.describe())
-        if self.checkpoint and (saved := self.checkpoint.read()):
+        saved = self.checkpoint and self.checkpoint.read()
+        if saved:
+            self.schedule_epochs = self.scheduled_epochs(saved[0])
+        gc.collect()  # an earlier training's graph and model hang in circles, with all their weights
+        dataclasses.replace(recipe, epochs=self.schedule_epochs).compile(model, len(dataset))
+        self.matmul_dtype = choose_step(model)
+        if saved:
             self.restore(*saved)
-            done = len(self.history["loss"])
-            print(f"Going on from {self.checkpoint.path.name}: {done} of {recipe.epochs} epochs are done.")
+        elif held_out_ids is not None and np.any(model.get_weights()[-1]):  # zeros before the first step
+            self.bits_before = bits_per_char(model, held_out_ids)
+            self.best_weights = model.get_weights()
+            say(f"before the training: held out {self.bits_before:.3f} bits per character")
 
-    def choose_step(self) -> str | None:
-        """In what the hand-written step computes its products; None, and a line that says why, where it can't be had."""
-        from charlstm.step import faster_matmul_dtype, obstacle
+    def check_input(self) -> None:
+        """Raises TypeError or ValueError for what the training would stumble over after its first epoch."""
+        if not self.model.built:
+            self.model(np.zeros((1, 1), np.int32))  # without an Input, Keras makes the weights at the first call
+        self.vocab_size = getattr(self.model, "output_shape", [None])[-1]
+        if isinstance(self.dataset, Windows):
+            check_ids(self.dataset.ids, self.vocab_size)
+        elif not hasattr(self.dataset, "element_spec"):
+            raise TypeError(f"dataset must be of make_dataset(ids), or a tf.data.Dataset, not {type(self.dataset)}")
+        elif self.dataset.cardinality() < 1:  # -1: without an end, -2: unknown
+            raise ValueError("the dataset must tell its number of batches, 1 or more: see Dataset.take")
+        if self.held_out_ids is not None:
+            check_ids(self.held_out_ids, self.vocab_size, least=2)
+            weights_of(self.model)
+        vocabularies = {getattr(ids, "vocabulary", None) for ids in (self.dataset, self.held_out_ids)} - {None}
+        if len(vocabularies) > 1:
+            raise ValueError("dataset and held_out_ids are of two vocabularies: encode both texts with the same")
 
-        if (reason := obstacle(self.model)) is None:
-            return faster_matmul_dtype()
-        print(f"Training with TensorFlow's GradientTape, because the hand-written step does not apply here: {reason}.")
-        return None
+    def scheduled_epochs(self, progress: dict) -> int:
+        """For how many epochs the schedule in the checkpoint was made; says how the training goes on."""
+        path, done, planned = self.checkpoint.path.name, len(progress["history"]["loss"]), progress["schedule_epochs"]
+        if done > self.recipe.epochs:
+            raise ValueError(f"{path} has {done} epochs already, more than {self.recipe.epochs}: give epochs={done}")
+        say(f"Going on from {path}: {done} of {self.recipe.epochs} epochs are done.")
+        if self.recipe.schedule and planned != self.recipe.epochs:
+            say(f"The learning rate follows the schedule for {planned} epochs that was begun, and stays at its end.")
+        return planned
 
     def run(self) -> dict[str, list[float]]:
         from charlstm.step import compile_step
 
         signature = getattr(self.dataset, "batches", self.dataset).element_spec
         step = compile_step(self.model, signature, self.matmul_dtype)
+        epoch = first = len(self.history["loss"])
         try:
-            for epoch in range(len(self.history["loss"]), self.recipe.epochs):
+            for epoch in range(first, self.recipe.epochs):
                 start = time.perf_counter()
                 self.history["loss"].append(self.learn(step, epoch))
                 seconds = time.perf_counter() - start
                 self.measure()
                 if self.checkpoint:
-                    self.checkpoint.write(*self.snapshot())
-                print(self.report(seconds, time.perf_counter() - start), flush=True)
+                    self.checkpoint.write(*self.snapshot(), self.dataset.vocabulary)
+                say(self.report(seconds, time.perf_counter() - start))
         except KeyboardInterrupt:
-            print(f"Interrupted in epoch {epoch + 1}: the model has the weights of this moment.", flush=True)
+            say(f"Interrupted in epoch {epoch + 1}: the model has the weights of this moment.")
             raise
         if self.best_weights:
             self.model.set_weights(self.best_weights)
-            best_epoch = int(np.argmin(self.history["held_out_bits"])) + 1
+            best_epoch = int(np.argmin([self.bits_before, *self.history["held_out_bits"]]))
             if best_epoch < self.recipe.epochs:
-                print(f"The model has the weights of epoch {best_epoch}, the best on the held-out text.")
+                which = f"of epoch {best_epoch}" if best_epoch else "it came with"
+                say(f"The model has the weights {which}, the best on the held-out text.")
         return self.history
 
     def learn(self, step: Callable, epoch: int) -> float:
@@ -133,13 +161,14 @@ class _Training:
         steps = len(self.dataset)
         with tqdm(total=steps, desc=title, disable=hidden, leave=False, ncols=79, file=sys.stdout) as bar:
             for number, (inputs, targets) in enumerate(self.dataset, 1):
+                if not isinstance(self.dataset, Windows):
+                    for ids in inputs, targets:
+                        check_ids(np.ravel(ids), self.vocab_size)
                 loss, size = float(step(inputs, targets)), math.prod(targets.shape)
                 if not math.isfinite(loss):
                     self.model.set_weights(weights_before)
-                    raise FloatingPointError(
-                        f"the loss became {loss} in epoch {epoch + 1}, step {number} of {steps}: try a smaller "
-                        f"learning_rate, or clip_norm=1.0; the model has its weights from before this epoch again"
-                    )
+                    advice = "try a smaller learning_rate, or clip_norm=1.0; the model has its weights from before it"
+                    raise FloatingPointError(f"the loss became {loss} in {title}, step {number} of {steps}: {advice}")
                 total, count = total + loss * size, count + size
                 bar.update()
         return total / count
@@ -147,7 +176,7 @@ class _Training:
     def measure(self) -> None:
         if self.held_out_ids is not None:
             bits = bits_per_char(self.model, self.held_out_ids)
-            if bits < min(self.history["held_out_bits"], default=math.inf):
+            if bits < min([self.bits_before, *self.history["held_out_bits"]]):
                 self.best_weights = self.model.get_weights()
             self.history["held_out_bits"].append(bits)
 
@@ -164,45 +193,28 @@ class _Training:
         """What must be the same when a training goes on."""
         if not isinstance(self.dataset, Windows):
             raise ValueError("a checkpoint needs a dataset that make_dataset made: no other can be set to an epoch")
-        layers = {
-            f"{number} {type(layer).__name__} {name}": value
-            for number, layer in enumerate(self.model.layers, 1)
-            for name, value in layer.get_config().items()
-            if name != "name"
-        }
         ids = self.held_out_ids
         held_out = None if ids is None else hashlib.sha256(np.asarray(ids, np.int32)).hexdigest()
-        return {**layers, **dataclasses.asdict(self.recipe), **self.dataset.describe(), "held-out text": held_out}
+        recipe = dataclasses.asdict(self.recipe)
+        del recipe["epochs"]  # more of them may be asked for later
+        return {**settings_of(self.model), **recipe, **self.dataset.describe(), "held-out text": held_out}
 
     def snapshot(self) -> tuple[dict, dict[str, np.ndarray]]:
         """All that a training is made of at the end of an epoch: numbers for JSON, and arrays."""
         groups = {"model": self.model.variables, "optimizer": self.model.optimizer.variables, "best": self.best_weights}
         arrays = {f"{group} {i}": np.asarray(value) for group in groups for i, value in enumerate(groups[group])}
-        progress = {"history": self.history, "matmul_dtype": self.matmul_dtype, "entropy": self.dataset.entropy}
+        progress = {name: getattr(self, name) for name in PROGRESS} | {"entropy": self.dataset.entropy}
         return progress, arrays
 
     def restore(self, progress: dict, arrays: dict[str, np.ndarray]) -> None:
-        """The reverse of ``snapshot``. The type of the products, too: a new measurement could choose another."""
-        self.history, self.matmul_dtype = progress["history"], progress["matmul_dtype"]
+        """The reverse of ``snapshot``."""
+        chosen = self.matmul_dtype
+        for name in PROGRESS:
+            setattr(self, name, progress[name])
+        if None in (chosen, self.matmul_dtype):  # it was begun, or goes on, where the hand-written step does not apply
+            self.matmul_dtype = chosen
         self.dataset.entropy = progress["entropy"]
-        for group, variables in ("model", self.model.variables), ("optimizer", self.model.optimizer.variables):
-            for i, variable in enumerate(variables):
-                variable.assign(arrays[f"{group} {i}"])
+        groups = {"model": self.model.variables, "optimizer": self.model.optimizer.variables}
+        for name, variable in {f"{group} {i}": v for group in groups for i, v in enumerate(groups[group])}.items():
+            variable.assign(arrays[name])
         self.best_weights = [arrays[f"best {i}"] for i in range(sum(name.startswith("best") for name in arrays))]
-
-
-def _compile(model: "keras.Model", recipe: Recipe, steps: int) -> None:
-    import keras
-
-    rate = recipe.learning_rate
-    if recipe.schedule:
-        decay_steps = max(1, (recipe.epochs - 1) * steps)
-        rate = keras.optimizers.schedules.CosineDecay(
-            rate / 100, decay_steps, alpha=0.01, warmup_target=rate, warmup_steps=steps
-        )
-    model.compile(
-        optimizer=keras.optimizers.Adam(rate, global_clipnorm=recipe.clip_norm),
-        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-    )
-    if model.built:
-        model.optimizer.build(model.trainable_variables)  # or else TensorFlow makes the step's graph twice

@@ -1,5 +1,6 @@
 """Corpora, vocabulary and split."""
 
+import re
 import unicodedata
 
 import numpy as np
@@ -8,6 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import charlstm
+from charlstm import sources
+from charlstm.sources import Source
 
 texts = st.text(st.characters(codec="utf-8"), min_size=1)
 
@@ -35,8 +38,13 @@ def test_vocabulary_is_a_sorted_set():
 
 
 def test_unknown_character_is_named_with_its_position():
-    with pytest.raises(ValueError, match=r"'€' \(U\+20AC\) at position 2 "):
-        charlstm.Vocabulary.from_text("abc").encode("ab€")
+    vocabulary = charlstm.Vocabulary.from_text("abc")
+    with pytest.raises(
+        ValueError, match=r"'€' \(U\+20AC\) at position 2 .*nor are 2 more: 'xy'.*leave out what it lacks"
+    ) as caught:
+        vocabulary.encode(text := "ab€xy€")
+    line = re.search(r"text = (.*)", str(caught.value))[1]  # as it stands in the message
+    assert eval(line, {"text": text, "vocabulary": vocabulary}) == "ab"
 
 
 @pytest.mark.parametrize("ids", [[-1], [0, 3]])
@@ -133,7 +141,7 @@ def test_combined_characters_are_normalised_and_it_says_so(own, capsys):
 )
 def test_another_encoding_is_diagnosed_and_can_be_given(own, text, encoding, where):
     path = own(text.encode(encoding))
-    with pytest.raises(ValueError, match=f"{where}.*encoding='{encoding}'"):
+    with pytest.raises(ValueError, match=f"{where}.*encoding='{encoding}' reads"):
         charlstm.load_corpus(path)
     assert charlstm.load_corpus(path, encoding=encoding).text == text
 
@@ -151,7 +159,8 @@ def test_utf_16_is_diagnosed_and_can_be_given(own):
         (b"", "holds no text"),
         (b" \n\n", "holds no text"),
         (b"aaaa\naaaa\n", "one character over and over"),
-        (b"once upon\0a time", "NUL at character 9"),
+        (b"once upon\0a time", "the byte NUL at character 9"),
+        (b"once upon\x1b[0m a time", "the byte ESC at character 9"),
         (bytes(range(256)) * 50, "no text at all"),
         (GERMAN.encode() + "für".encode("cp1252"), "byte 0xFC at offset .* mixes encodings: mend 1 bytes"),
     ],
@@ -166,11 +175,106 @@ def test_an_encoding_that_does_not_exist(own):
         charlstm.load_corpus(own("once"), encoding="nonsense")
 
 
-def test_missing_file_folder_and_unknown_name(tmp_path):
+RUSSIAN = "Жили-были старик со старухой у самого синего моря. Старик ловил неводом рыбу. " * 20
+JAPANESE = "むかしむかし、あるところに、おじいさんとおばあさんが住んでいました。" * 20
+GREEK = "Μια φορά κι έναν καιρό ήταν ένας βασιλιάς που είχε τρεις κόρες. " * 20
+POLISH = "Dawno, dawno temu żyła sobie gęsiarka, która była królewną; pasła gęsi całą wiosnę. " * 20
+TURKISH = "Bir varmış bir yokmuş, şehirde güzel bir kız yaşarmış; çığlık atmış ağlamış. " * 20
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding"),
+    [
+        (RUSSIAN, "cp1251"),
+        (RUSSIAN, "koi8_r"),
+        (RUSSIAN, "mac_cyrillic"),
+        (JAPANESE, "shift_jis"),
+        (JAPANESE, "euc_jp"),
+        (JAPANESE, "iso2022_jp"),
+        (GREEK, "cp1253"),
+        (POLISH, "cp1250"),
+        (POLISH, "iso8859_2"),
+        (TURKISH, "cp1254"),
+        (KOREAN, "utf_16_le"),
+        (GERMAN, "utf_16_le"),
+        (GERMAN, "utf_16_be"),
+    ],
+)
+def test_the_advice_shows_how_the_text_would_read(own, text, encoding):
+    with pytest.raises(ValueError, match="encoding that reads right") as caught:
+        charlstm.load_corpus(own(text.encode(encoding)))
+    first = next(place for place, char in enumerate(text) if char > "\x7f")
+    assert repr(text[max(0, first - 20) : first + 20])[1:-1] in str(caught.value)
+
+
+@pytest.mark.parametrize("before", ["", "a"])
+def test_the_advice_for_a_long_text(own, before):
+    with pytest.raises(ValueError, match="encoding='cp949' reads"):
+        charlstm.load_corpus(own((before + KOREAN * 300).encode("cp949")))
+
+
+def test_escape_bytes_and_nuls_are_named(own):
+    for content, name in ((JAPANESE.encode("iso2022_jp"), "ESC"), ("Once upon a time".encode("utf_16_be"), "NUL")):
+        with pytest.raises(ValueError, match=f"has the byte {name} at character 0"):
+            charlstm.load_corpus(own(content))
+
+
+def test_a_folder_or_a_list_of_files_is_one_text(tmp_path, capsys, monkeypatch):
+    for name, text in (("b.txt", "second"), ("a.txt", "first"), ("c.md", "not this one")):
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    assert charlstm.load_corpus(tmp_path).text == "first\nsecond"
+    assert charlstm.load_corpus(tmp_path).name == tmp_path.name and "2 files: " in capsys.readouterr().out
+    monkeypatch.chdir(tmp_path)
+    assert charlstm.load_corpus(["b.txt", tmp_path / "a.txt"]).text == "second\nfirst"
+    assert charlstm.load_corpus({"b.txt": b"second"}).text == "second"  # what Colab's files.upload() gives
+    (tmp_path / "empty").mkdir()
+    for nothing in (tmp_path / "empty", []):
+        with pytest.raises(FileNotFoundError, match="no .txt file"):
+            charlstm.load_corpus(nothing)
+
+
+def test_the_home_folder(tmp_path, monkeypatch):
+    (tmp_path / "own.txt").write_text("once upon", encoding="utf-8")
+    for variable in ("HOME", "USERPROFILE"):
+        monkeypatch.setenv(variable, str(tmp_path))
+    assert charlstm.load_corpus("~/own.txt").text == "once upon"
+
+
+def test_what_is_no_path_is_answered(text):
+    for value in (text, "once\nupon", "가" * 200, KOREAN, "and/or " * 1000, "~~~ " * 90):
+        with pytest.raises(ValueError, match="this is a text, not the path") as caught:
+            charlstm.load_corpus(value)
+        assert len(str(caught.value)) < 200
+    with pytest.raises(ValueError, match="is an address: download"):
+        charlstm.load_corpus("https://www.gutenberg.org/files/11027/11027.txt")
+    with pytest.raises(TypeError, match="int"):
+        charlstm.load_corpus(3)
+
+
+def test_ids_remember_their_vocabulary(text, vocabulary):
+    ids = vocabulary.encode(text)
+    assert ids.vocabulary is vocabulary and charlstm.split(ids)[0][5:].vocabulary is vocabulary
+    assert type(ids + 1) is np.ndarray and isinstance(ids.max(), np.integer)
+    assert np.array(ids.tolist()).tolist() == ids.tolist()
+
+
+def test_only_a_text_can_be_encoded(vocabulary):
+    with pytest.raises(TypeError, match="only a string"):
+        vocabulary.encode(["the", "goose"])
+
+
+def test_a_known_text_goes_the_way_of_all_texts(tmp_path, monkeypatch):
+    path = tmp_path / "new.txt"
+    path.write_bytes(unicodedata.normalize("NFD", "Märchen\r\n").encode("cp949", "ignore") + "가".encode("cp949"))
+    source = Source("A new text", "new.txt", encoding="cp949")
+    monkeypatch.setitem(sources.SOURCES, "new", source)
+    monkeypatch.setattr(sources, "TEXTS", tmp_path)
+    assert charlstm.load_corpus("new").text == "Marchen\n가"
+
+
+def test_missing_file_and_unknown_name():
     with pytest.raises(FileNotFoundError, match="there is no file"):
         charlstm.load_corpus("nowhere/own.txt")
-    with pytest.raises(IsADirectoryError, match="is a folder"):
-        charlstm.load_corpus(tmp_path)
     with pytest.raises(ValueError, match="did you mean 'grimm'"):
         charlstm.load_corpus("grim")
     with pytest.raises(ValueError, match="grimm, mysterious_island, tales"):

@@ -9,6 +9,7 @@ import pytest
 import tensorflow as tf
 
 import charlstm
+from charlstm.model import StepwiseLSTM, weights_of
 
 
 def test_parameters_of_the_book():
@@ -70,3 +71,18 @@ def test_unknown_recipes_are_refused():
 def test_sizes_below_one_are_refused(sizes):
     with pytest.raises(ValueError, match="at least 1"):
         charlstm.build_model(*sizes)
+
+
+def test_a_vocabulary_is_no_number(vocabulary):
+    with pytest.raises(TypeError, match=r"build_model\(len\(vocabulary\)\)"):
+        charlstm.build_model(vocabulary)
+
+
+def test_streams_may_begin_from_one_state(model, vocabulary):
+    network = StepwiseLSTM(weights_of(model))
+    ids = vocabulary.encode("the")
+    logits, state = network.step(ids, network.empty_state())
+    for place, char_id in enumerate(ids):
+        alone, (hidden, cell) = network.step([char_id], network.empty_state())
+        np.testing.assert_allclose(logits[place], alone[0], atol=1e-6)
+        np.testing.assert_allclose(state[1][place], cell[0], atol=1e-6)

@@ -1,5 +1,6 @@
 """The model file."""
 
+import os
 import pickle
 import subprocess
 import sys
@@ -83,11 +84,93 @@ def model_file(tmp_path, model, vocabulary):
         charlstm.save_model(path, model, vocabulary)
         with safe_open(path, framework="numpy") as file:
             weights = {name: file.get_tensor(name) for name in file.keys()} | changes  # noqa: SIM118
-            metadata = file.metadata() | dict(metadata)
+            metadata = file.metadata() | {"checksum": None} | dict(metadata)  # as in version 0.1.0
+            metadata = {name: value for name, value in metadata.items() if value is not None}
         save_file({name: weight for name, weight in weights.items() if weight is not None}, path, metadata)
         return path
 
     return write
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"dtype": "int8"}, ValueError, "float32 or float16, not as 'int8'"),
+        ({"vocabulary": charlstm.Corpus("c", "abc", "")}, TypeError, "such as corpus.vocabulary, not a Corpus"),
+        ({"card": {"model": object()}}, TypeError, "the card can't hold <object .*: give numbers"),
+        ({"path": "no/such/folder/model.safetensors"}, FileNotFoundError, "there is no folder .*no.such.folder"),
+        ({"path": "."}, IsADirectoryError, "is a folder"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_what_cannot_be_saved_leaves_the_older_file(
+    tmp_path, monkeypatch, model, vocabulary, arguments, error, message
+):
+    monkeypatch.chdir(tmp_path)
+    settings = {"path": "model.safetensors", "model": model, "vocabulary": vocabulary}
+    charlstm.save_model(**settings)
+    before = Path("model.safetensors").read_bytes()
+    with pytest.raises(error, match=message):
+        charlstm.save_model(**settings | arguments)
+    assert Path("model.safetensors").read_bytes() == before and len(list(tmp_path.iterdir())) == 1
+
+
+def test_weights_too_large_for_half_precision_are_refused(tmp_path, model, vocabulary):
+    model.layers[-1].set_weights([weight + 1e5 for weight in model.layers[-1].get_weights()])
+    with pytest.raises(ValueError, match="dense_kernel holds NaN or infinity"), np.errstate(over="ignore"):
+        charlstm.save_model(tmp_path / "model", model, vocabulary, dtype="float16")
+
+
+def test_a_card_may_hold_numbers_of_numpy(tmp_path, model, vocabulary):
+    card = {"loss": np.float32(1.5), "losses": np.array([1, 2]), "best": np.int64(3)}
+    charlstm.save_model(tmp_path / "model", model, vocabulary, card)
+    assert charlstm.read_card(tmp_path / "model").items() >= {"loss": 1.5, "losses": [1, 2], "best": 3}.items()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs a folder in which no file can be made, and a limit of size")
+def test_a_folder_that_cannot_be_written_and_a_full_disk(tmp_path, model, vocabulary):
+    with pytest.raises(PermissionError, match="/proc/model can't be written .*give a path in another folder"):
+        charlstm.save_model("/proc/model", model, vocabulary)
+    path = tmp_path / "model.safetensors"
+    charlstm.save_model(path, model, vocabulary)
+    before = path.read_bytes()
+    code = (
+        "import resource, signal, sys, charlstm; model, vocabulary = charlstm.load_model(sys.argv[1])\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (900, 900))\n"
+        "try: charlstm.save_model(sys.argv[1], model, vocabulary, {'card': 'another'})\n"
+        "except OSError as error: print(error)"
+    )
+    out = subprocess.check_output([sys.executable, "-c", code, str(path)], text=True)
+    assert "could not be written, and is as it was: File too large" in out
+    assert path.read_bytes() == before and len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a link needs a right that not every user has")
+def test_a_link_is_followed(tmp_path, model, vocabulary):
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "disk" / "model")
+    charlstm.save_model(tmp_path / "link", model, vocabulary)
+    assert (tmp_path / "link").is_symlink() and (tmp_path / "disk" / "model").is_file()
+
+
+def test_what_killed_processes_left_is_swept(tmp_path, model, vocabulary):
+    path = tmp_path / "model[1].safetensors"
+    old, fresh = (tmp_path / f"{path.name}.{number}.partial" for number in (1, 2))
+    for partial in (old, fresh):
+        partial.write_bytes(b"half")
+    os.utime(old, (1, 1))
+    charlstm.save_model(path, model, vocabulary)
+    assert not old.exists() and fresh.exists()  # another process may be writing this one
+
+
+def test_a_flipped_bit_in_the_weights_is_seen(tmp_path, model, vocabulary):
+    path = tmp_path / "model.safetensors"
+    charlstm.save_model(path, model, vocabulary)
+    damaged = bytearray(path.read_bytes())
+    damaged[-9] ^= 1
+    path.write_bytes(damaged)
+    with pytest.raises(ValueError, match=r"model.safetensors is damaged \(wrong checksum\)"):
+        charlstm.load_model(path)
 
 
 @pytest.mark.parametrize("load", [charlstm.load_model, charlstm.Generator.load, charlstm.read_card])
@@ -98,17 +181,23 @@ def test_bad_files_are_refused_by_name(tmp_path, model_file, load):
     with pytest.raises(ValueError, match="pickle is cut off, damaged or no .safetensors"):
         load(tmp_path / "pickle")
     save_file({"weights": np.zeros(3)}, tmp_path / "other")
-    with pytest.raises(ValueError, match="other is not a model of this package"):
+    with pytest.raises(ValueError, match="other has the format None"):
         load(tmp_path / "other")
     for metadata, changes, message in (
-        ({"format": "charlstm 2"}, {}, "format charlstm 2, .* update charlstm"),
-        ({"format": "charlstm"}, {}, "format charlstm"),
+        ({"format": "charlstm 2"}, {}, "format 'charlstm 2', and charlstm 1 or charlstm-checkpoint 2 is read here"),
+        ({"format": "charlstm"}, {}, "format 'charlstm'"),
         ({"vocabulary": '"abc"'}, {}, "17 characters, but the vocabulary 3"),
         ({"vocabulary": '"cba"'}, {}, "in sorted order"),
         ({"vocabulary": "{"}, {}, "not a whole model"),
         ({}, {"lstm_kernel": np.zeros((8, 47), np.float32)}, r"lstm_kernel has the shape \(8, 47\)"),
         ({}, {"dense_bias": None}, "dense_bias"),
-        ({}, {"extra": np.zeros(1)}, "also holds extra"),
+        ({}, {"extra": np.zeros(1)}, "should not hold, extra"),
+        ({"card": "[]"}, {}, "not a whole model"),
+        ({"card": "[" * 100_000}, {}, "not a whole model"),
+        ({"note": "1"}, {}, "its metadata are .*note"),
+        ({}, {"dense_bias": np.zeros(17, np.float64)}, "its weights are not float32 or float16"),
+        ({}, {"dense_bias": np.zeros((), np.float32)}, r"dense_bias has the shape \(\): it should have 1 dim"),
+        ({}, {"lstm_recurrent_kernel": np.zeros((0, 48), np.float32)}, r"has the shape \(0, 48\)"),
         ({}, {"dense_bias": np.full(17, np.nan, np.float32)}, "dense_bias holds NaN"),
     ):
         with pytest.raises(ValueError, match=f"model.safetensors .*{message}"):

@@ -5,13 +5,17 @@ import sys
 import types
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import nbformat
+import numpy as np
 import pytest
+from IPython.core.interactiveshell import InteractiveShell
 
 FOLDER = Path(__file__).parent.parent / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("[0-9]*.ipynb"))
 SOLUTIONS = sorted(FOLDER.glob("solutions/*.ipynb"))
 SETUP = nbformat.read(NOTEBOOKS[0], as_version=4).cells[1].source
+OF_ANY_TEXT = [p.stem for p in NOTEBOOKS if p.stem != "01_data" and "load_corpus()" in p.read_text(encoding="utf-8")]
 COLAB_BADGE = "https://colab.research.google.com/assets/colab-badge.svg"
 
 
@@ -128,10 +132,30 @@ def test_links(path, notebook):
             assert neighbour.name in targets
 
 
+@pytest.mark.long
+@pytest.mark.parametrize("language", ["Korean", "DNA"])
+@pytest.mark.parametrize("name", OF_ANY_TEXT)
+def test_any_text_will_do(tmp_path, monkeypatch, name, language):
+    rng = np.random.default_rng(1)
+    if language == "Korean":
+        words = re.findall(
+            r"\S+\n?", '옛날 옛적에 거위 치는 소녀가 살았다.\n들로 나가 "어디 가니?" 하고 노래를 불렀다!\n'
+        )
+    else:
+        words = ["".join(rng.choice([*"ACGT"], size=9)) for _ in range(30)]
+    text = " ".join(rng.choice(words, size=20_000))[:20_000]
+    (tmp_path / "own.txt").write_text(text, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    shell = InteractiveShell()
+    for cell in nbformat.read(FOLDER / f"{name}.ipynb", as_version=4).cells:
+        if cell.cell_type == "code":
+            source = cell.source.replace("load_corpus()", "load_corpus('own.txt')")
+            shell.run_cell(source).raise_error()
+    plt.close("all")
+
+
 def run_setup(monkeypatch, **modules) -> tuple:
     """What the set-up cell did: IPython's result, and what it would have told pip."""
-    from IPython.core.interactiveshell import InteractiveShell
-
     for name, module in modules.items():
         monkeypatch.setitem(sys.modules, name.replace("_", "."), module)
     shell, installed = InteractiveShell(), []

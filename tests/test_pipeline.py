@@ -80,6 +80,7 @@ def test_a_file_of_ids_keeps_what_it_holds(tmp_path, mode):
     expected = rows(charlstm.make_dataset(np.array(ids), 9, seed=1))
     train_ids, _ = charlstm.split(ids, 0.5)
     assert rows(charlstm.make_dataset(ids, 9, seed=1)) == expected
+    assert rows(charlstm.make_dataset(ids.astype(np.int64), 9, seed=1)) == expected  # a memmap without a file
     assert rows(charlstm.make_dataset(train_ids, 9, seed=1)) == rows(
         charlstm.make_dataset(np.array(train_ids), 9, seed=1)
     )
@@ -95,7 +96,7 @@ def test_no_epoch_has_to_wait_for_a_tuning_thread():
 
 
 def test_too_short_a_text_is_refused():
-    with pytest.raises(ValueError, match="holds no window"):
+    with pytest.raises(ValueError, match="hold no window of seq_length"):
         charlstm.make_dataset(np.arange(50), seq_length=50)
 
 
@@ -103,6 +104,16 @@ def test_too_short_a_text_is_refused():
 def test_sizes_below_one_are_refused(sizes):
     with pytest.raises(ValueError, match="at least 1"):
         charlstm.make_dataset(np.arange(500), **sizes)
+
+
+@pytest.mark.parametrize("ids", ["the goose", [0.5, 1.5], np.zeros((3, 4), int), None])
+def test_what_are_no_ids_is_refused(ids):
+    with pytest.raises(TypeError, match=r"as vocabulary.encode\(text\) makes them, not "):
+        charlstm.make_dataset(ids)
+
+
+def test_a_list_of_ids_will_do():
+    assert rows(charlstm.make_dataset([0, 1, 2, 3], 1, shuffle=False)) == [((0,), (1,)), ((2,), (3,))]
 
 
 def test_batches_of_grimm(grimm):

@@ -4,12 +4,14 @@ import dataclasses
 import re
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import keras
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from threadpoolctl import threadpool_info
 
 import charlstm
 
@@ -65,6 +67,54 @@ def test_same_seed_same_text(generator):
     assert generator.generate_batch("the", 3, 50, seed=1) == generator.generate_batch("the", 3, 50, seed=1)
 
 
+def test_a_batch_does_not_depend_on_the_number_of_processor_cores(generator, monkeypatch):
+    texts = generator.generate_batch("the", 70, 20, seed=1)
+    monkeypatch.setattr("os.cpu_count", lambda: 1)
+    assert generator.generate_batch("the", 70, 20, seed=1) == texts and len({*texts}) > 60
+
+
+def blas_threads():
+    return {library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"}
+
+
+def test_steps_take_one_thread_and_numpy_has_its_threads_again(generator, monkeypatch):
+    seen, step = set(), generator._network.step
+
+    def spy(ids, state):
+        seen.add((len(ids), *blas_threads()))
+        return step(ids, state)
+
+    monkeypatch.setattr(generator._network, "step", spy)
+    before = blas_threads()
+    if before <= {1}:
+        pytest.skip("NumPy's matrix products have no threads here")
+    stream = generator.stream("the", 50)
+    for _ in range(5):
+        next(stream)
+        assert blas_threads() == before
+    generator.generate_batch("the", 70, 3)
+    assert seen == {(1, 1), (32, 1), (6, 1)} and blas_threads() == before  # texts in a step, and threads
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda seed: generator.generate("the", 50, seed=seed), range(8)))
+    assert blas_threads() == before
+
+
+def test_surprise_is_minus_log2_of_the_probability(generator, model, vocabulary):
+    text = "the goose went"
+    expected = [
+        -np.log2(generator.probabilities(text[:place])[vocabulary.encode(text[place])[0]])
+        for place in range(1, len(text))
+    ]
+    bits = generator.surprise(text)
+    assert bits.dtype == np.float32
+    np.testing.assert_allclose(bits, expected, rtol=1e-4)
+    assert bits.mean() == pytest.approx(charlstm.bits_per_char(model, vocabulary.encode(text)), rel=1e-6)
+    with pytest.raises(ValueError, match="at least 2"):
+        generator.surprise("t")
+    with pytest.raises(ValueError, match="'€'"):
+        generator.surprise("the €")
+
+
 def test_stream_gives_what_generate_gives(generator):
     assert "the" + "".join(generator.stream("the", 50, top_k=5, seed=1)) == generator.generate(
         "the", 50, top_k=5, seed=1
@@ -110,7 +160,7 @@ def test_top_p_keeps_the_fewest_that_reach_it(generator, vocabulary):
         ({"temperature": float("nan")}, "temperature"),
         ({"temperature": float("inf")}, "temperature"),
         ({"top_k": 0}, "top_k"),
-        ({"top_k": 18}, "top_k must be at most 17"),
+        ({"top_k": 18}, "top_k must be at least 1 and at most 17"),
         ({"top_p": 0}, "top_p"),
         ({"top_p": 1.1}, "top_p"),
     ],
@@ -138,6 +188,11 @@ def test_a_keras_model_in_place_of_weights_is_refused(model, vocabulary):
         charlstm.Generator(model, vocabulary)
 
 
+def test_a_corpus_is_no_vocabulary(model, text):
+    with pytest.raises(TypeError, match="such as corpus.vocabulary, not a Corpus"):
+        charlstm.Generator.from_model(model, charlstm.Corpus("text", text, ""))
+
+
 def test_a_vocabulary_of_another_size_is_refused(model):
     with pytest.raises(ValueError, match="but the vocabulary 3"):
         charlstm.Generator.from_model(model, charlstm.Vocabulary("abc"))
@@ -151,7 +206,8 @@ def test_weights_that_are_not_finite_are_refused(model, vocabulary):
 
 
 @pytest.mark.parametrize(
-    ("prompt", "suggestion"), [("THe", "did you mean 't'"), ("thé", "did you mean 'e'"), ("the’", "leave it out")]
+    ("prompt", "suggestion"),
+    [("THe", "did you mean 't'"), ("thé", "did you mean 'e'"), ("the’", "leave out what it lacks")],
 )
 def test_unknown_characters_in_a_prompt_get_a_suggestion(generator, prompt, suggestion):
     with pytest.raises(ValueError, match=suggestion):

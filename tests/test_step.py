@@ -202,6 +202,7 @@ def test_the_type_of_the_products_is_measured():
     assert faster_matmul_dtype() in TOLERANCE
 
 
+@pytest.mark.long
 def test_forty_trainings_leave_no_memory_behind():
     code = """if True:
         import gc, psutil

@@ -47,7 +47,7 @@ def test_a_model_that_guesses_needs_log2_of_the_vocabulary(model, ids, vocabular
 
 
 def test_bits_of_less_than_two_characters_are_refused(model):
-    with pytest.raises(ValueError, match="at least two"):
+    with pytest.raises(ValueError, match="at least 2"):
         charlstm.bits_per_char(model, np.zeros(1, dtype=np.int32))
 
 
@@ -75,6 +75,108 @@ def test_the_best_epoch_is_kept(model, ids, capsys):
     assert best < history["held_out_bits"][-1]  # or else this test tests nothing
     assert charlstm.bits_per_char(model, held_out_ids) == pytest.approx(best, rel=1e-6)
     assert f"weights of epoch {history['held_out_bits'].index(best) + 1}" in capsys.readouterr().out
+
+
+def test_a_trained_model_keeps_its_weights_if_nothing_better_comes(model, ids, capsys):
+    train_ids, held_out_ids = charlstm.split(ids)
+    charlstm.train(model, charlstm.make_dataset(train_ids, 20, 8, seed=1), fast_learner(epochs=4))
+    before, bits = model.get_weights(), charlstm.bits_per_char(model, held_out_ids)
+    capsys.readouterr()
+    dataset = charlstm.make_dataset(np.sort(train_ids), 20, 8, seed=1)  # nothing to learn here
+    history = charlstm.train(model, dataset, fast_learner(epochs=2), held_out_ids=held_out_ids)
+    out = capsys.readouterr().out
+    assert f"before the training: held out {bits:.3f} bits" in out and min(history["held_out_bits"]) > bits
+    assert "The model has the weights it came with, the best on the held-out text." in out
+    assert all(map(np.array_equal, before, model.get_weights()))
+
+
+def test_fine_tuning_learns_another_text_of_the_same_characters(model, vocabulary, ids):
+    charlstm.train(model, charlstm.make_dataset(ids, 20, 8, seed=1), fast_learner(epochs=10))
+    other = vocabulary.encode("the well went to the goose, and the girl went with the her. " * 40)
+    before, old_before = (charlstm.bits_per_char(model, part[:600]) for part in (other, ids))
+    charlstm.train(model, charlstm.make_dataset(other[600:], 20, 8, seed=1), "fine_tune", held_out_ids=other[:600])
+    after, old_after = (charlstm.bits_per_char(model, part[:600]) for part in (other, ids))
+    assert after < before and old_after < old_before + 0.5
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error", "message"),
+    [
+        ({"checkpoint": "no/such/folder/ck"}, FileNotFoundError, "there is no folder .*make it first"),
+        ({"checkpoint": "."}, IsADirectoryError, "is a folder: give the path of a file in it"),
+        ({"held_out_ids": np.zeros(1, np.int32)}, ValueError, "too short here: give at least 2"),
+        ({"held_out_ids": "the goose"}, TypeError, r"vocabulary.encode\(text\) makes them, not .the goose."),
+        ({"held_out_ids": np.zeros((3, 4), int)}, TypeError, r"makes them, not .\[\[0 0 0 0\]"),
+        ({"held_out_ids": np.arange(90)}, ValueError, "run from 0 to 89, the model knows 17"),
+        (
+            {"held_out_ids": charlstm.Vocabulary("abc").encode("abc")},
+            ValueError,
+            "of 3 different characters, the model knows 17: encode",
+        ),
+        ({"dataset": np.arange(17)}, TypeError, r"must be of make_dataset\(ids\)"),
+        ({"dataset": charlstm.make_dataset(np.arange(90) % 20, 5)}, ValueError, "run from 0 to 19, .* knows 17"),
+        ({"dataset": charlstm.make_dataset(np.arange(90) % 20 - 5, 5)}, ValueError, "run from -5 to 14"),
+        (
+            {"dataset": charlstm.make_dataset(charlstm.Vocabulary("abc").encode("abcabc"), 2)},
+            ValueError,
+            "of 3 different",
+        ),
+        ({"dataset": charlstm.make_dataset(np.arange(90) % 20, 5).batches}, ValueError, "knows 17"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_what_cannot_be_used_is_refused_before_the_first_step(model, ids, wrong, error, message):
+    before = model.get_weights()
+    with pytest.raises(error, match=message):
+        charlstm.train(model, **{"dataset": charlstm.make_dataset(ids), "epochs": 1} | wrong)
+    assert all(map(np.array_equal, before, model.get_weights()))
+
+
+def test_two_vocabularies_of_one_size_are_told_apart(model, ids):
+    other = charlstm.Vocabulary("abcdefghijklmnopq").encode("abcdefghijklmnopq")
+    with pytest.raises(ValueError, match="of two vocabularies"):
+        charlstm.train(model, charlstm.make_dataset(ids), epochs=1, held_out_ids=other)
+
+
+@pytest.mark.parametrize("change", [lambda d: d.repeat(), lambda d: d.filter(lambda *_: True), lambda d: d.take(0)])
+def test_a_dataset_that_does_not_tell_its_length_is_refused(model, ids, change):
+    with pytest.raises(ValueError, match="must tell its number of batches"):
+        charlstm.train(model, change(charlstm.make_dataset(ids).batches), epochs=1)
+
+
+def test_a_model_without_an_input_and_one_of_a_class(ids):
+    class Model(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.stack = [keras.layers.Embedding(17, 4), keras.layers.GRU(4, return_sequences=True)]
+            self.stack += [keras.layers.Dense(17)]
+
+        def call(self, ids):
+            for layer in self.stack:
+                ids = layer(ids)
+            return ids
+
+    layers = [keras.layers.Embedding(17, 4), keras.layers.LSTM(4, return_sequences=True), keras.layers.Dense(17)]
+    for model, held_out_ids in (Model(), None), (keras.Sequential(layers), ids[:50]):
+        for _ in range(2):
+            history = charlstm.train(model, charlstm.make_dataset(ids, 20), epochs=1, held_out_ids=held_out_ids)
+            assert len(history["loss"]) == 1
+
+
+def test_held_out_text_is_refused_for_a_model_that_cannot_be_measured(ids):
+    layers = [keras.layers.Embedding(17, 4), keras.layers.GRU(4, return_sequences=True), keras.layers.Dense(17)]
+    model = keras.Sequential([keras.Input((None,)), *layers])
+    before = model.get_weights()
+    with pytest.raises(ValueError, match="Embedding, GRU, Dense"):
+        charlstm.train(model, charlstm.make_dataset(ids), epochs=1, held_out_ids=ids)
+    assert all(map(np.array_equal, before, model.get_weights()))
+
+
+def test_the_home_folder_holds_a_checkpoint(tmp_path, monkeypatch):
+    for variable in ("HOME", "USERPROFILE"):
+        monkeypatch.setenv(variable, str(tmp_path))
+    resumable.run("~/checkpoint", epochs=1)
+    assert (tmp_path / "checkpoint").is_file()
 
 
 def test_training_without_held_out_text(model, ids):
@@ -125,13 +227,17 @@ def test_the_quick_schedule_rises_and_falls_and_clips(model, ids):
 def test_bad_recipes_are_refused(model, ids, recipe, epochs, message):
     with pytest.raises(ValueError, match=message):
         charlstm.train(model, charlstm.make_dataset(ids), recipe, epochs)
+    with pytest.raises(TypeError, match="did you mean epochs=5"):
+        charlstm.train(model, charlstm.make_dataset(ids), 5)
 
 
 def test_nan_stops_the_training_and_leaves_the_weights(model, ids):
     charlstm.train(model, charlstm.make_dataset(ids, 20, seed=1), epochs=1)
     before = model.get_weights()
     hopeless = dataclasses.replace(charlstm.RECIPES["book"], learning_rate=math.inf)
-    with pytest.raises(FloatingPointError, match=r"the loss became \w+ in epoch 1, step \d+ of 2: try a smaller"):
+    with pytest.raises(
+        FloatingPointError, match=r"the loss became \w+ in epoch 1 of \d+, step \d+ of 2: try a smaller"
+    ):
         charlstm.train(model, charlstm.make_dataset(ids, 20, seed=1), hopeless)
     assert all(map(np.array_equal, before, model.get_weights()))
 
@@ -220,7 +326,6 @@ def test_what_is_finished_is_not_done_again(tmp_path, uninterrupted, capsys):
     [
         ({"units": 13}, "LSTM units 12 there, 13 here"),
         ({"recipe": "book"}, "learning_rate 0.01 there, 0.001 here"),
-        ({"epochs": 5}, "epochs 4 there, 5 here"),
         ({"train_ids": resumable.ids[1:-300]}, "text '"),
         ({"held_out_ids": resumable.ids[-200:]}, "held-out text '"),
         ({"held_out_ids": None}, "held-out text '.*' there, None here"),
@@ -256,11 +361,53 @@ def test_nan_does_not_reach_the_checkpoint(tmp_path, interrupt, uninterrupted, m
     path = tmp_path / "checkpoint"
     interrupt(2, path)
     written = path.read_bytes()
-    with monkeypatch.context() as patch, pytest.raises(FloatingPointError, match="in epoch 3, step 1 of"):
+    with monkeypatch.context() as patch, pytest.raises(FloatingPointError, match="in epoch 3 of 4, step 1 of"):
         patch.setattr(step, "loss_and_its_gradient", lambda *_: (math.nan, *loss_and_its_gradient(*_)[1:]))
         resumable.run(path)
     assert path.read_bytes() == written
     assert resumable.run(path)[1] == uninterrupted[1]
+
+
+@pytest.mark.parametrize(("recipe", "says"), [("quick", "follows the schedule for 4 epochs"), ("book", "")])
+def test_more_epochs_go_on(tmp_path, recipe, says, capsys):
+    path = tmp_path / "checkpoint"
+    first, _ = resumable.run(path, recipe=recipe)
+    model, history = resumable.run(path, recipe=recipe, epochs=6)
+    out = capsys.readouterr().out
+    assert "4 of 6 epochs are done" in out and says in out and ("schedule" in out) == bool(says)
+    assert len(history["loss"]) == 6 and not same_weights(model, first)
+    again, same_history = resumable.run(path, recipe=recipe, epochs=6)
+    assert same_history == history and same_weights(model, again)
+    with pytest.raises(ValueError, match="has 6 epochs already, more than 5: give epochs=6"):
+        resumable.run(path, recipe=recipe, epochs=5)
+    if recipe == "book":  # without a schedule it is the training that would have been done at once
+        whole, whole_history = resumable.run(recipe=recipe, epochs=6)
+        assert history == whole_history and same_weights(model, whole)
+
+
+def test_more_epochs_asked_for_in_the_middle(tmp_path, interrupt):
+    for path in (tmp_path / "one", tmp_path / "two"):
+        interrupt(2, path)
+    model, history = resumable.run(tmp_path / "one", epochs=6)
+    resumable.run(tmp_path / "two")
+    later, later_history = resumable.run(tmp_path / "two", epochs=6)
+    assert history == later_history and same_weights(model, later)
+
+
+def test_a_checkpoint_is_a_model(tmp_path, interrupt):
+    interrupt(2, tmp_path / "checkpoint")
+    model, vocabulary = charlstm.load_model(tmp_path / "checkpoint")
+    history = charlstm.read_card(tmp_path / "checkpoint")["history"]
+    assert vocabulary == resumable.vocabulary and len(history["loss"]) == 2
+    bits = charlstm.bits_per_char(model, resumable.ids[-300:])
+    assert bits == pytest.approx(min(history["held_out_bits"]), rel=1e-6)
+    assert charlstm.Generator.load(tmp_path / "checkpoint").generate("the", 9, seed=1)
+
+
+def test_a_checkpoint_of_ids_from_elsewhere_says_that_it_has_no_vocabulary(tmp_path):
+    resumable.run(tmp_path / "checkpoint", epochs=1, train_ids=np.array(resumable.ids[:-300]))
+    with pytest.raises(ValueError, match="it has no vocabulary: call train again"):
+        charlstm.load_model(tmp_path / "checkpoint")
 
 
 def test_a_checkpoint_needs_an_order_that_can_be_restored(tmp_path, model, ids):
@@ -268,6 +415,7 @@ def test_a_checkpoint_needs_an_order_that_can_be_restored(tmp_path, model, ids):
         charlstm.train(model, charlstm.make_dataset(ids).batches.take(2), checkpoint=tmp_path / "checkpoint")
 
 
+@pytest.mark.long
 def test_killed_at_ten_random_moments_it_ends_the_same(tmp_path):
     def start(checkpoint, result):
         command = [sys.executable, resumable.__file__, str(tmp_path / checkpoint), str(tmp_path / result)]
