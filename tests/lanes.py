@@ -82,7 +82,9 @@ def find_python(version: str) -> str:
 
 def newest(folder: Path) -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    Environment(folder).run(next(line for line in readme.splitlines() if "python -m pytest" in line))
+    environment = Environment(folder)
+    environment.run(next(line for line in readme.splitlines() if "python -m pytest" in line))
+    environment.run("python -m pytest tests -m long", all_figures=False)
 
 
 def offline(folder: Path) -> None:
