@@ -6,7 +6,7 @@ changes     five epochs by the book, with each of the changes of the quick recip
             charlstm/recorded/changes.json (about 8 minutes)
 pretrained  the model that comes with the package, into charlstm/pretrained/grimm.safetensors (about 1 minute)
 
-charlstm/recorded/training.json is made by python tests/benchmarks/run.py training quality_time --output THAT_FILE.
+charlstm/recorded/training.json is made by python tests/benchmarks/run.py training quality_time sampling --output FILE.
 """
 
 import dataclasses
