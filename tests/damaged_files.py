@@ -103,6 +103,8 @@ def try_files(count: int, seed: int = 0) -> Counter:
             data = our_file(rng, path) if rng.random() < 0.3 else strange_file(rng)
             if rng.random() < 0.6:
                 data = damage(rng, data)
+            for older in Path(folder).iterdir():  # or a checkpoint would be read from the one before it
+                older.unlink()
             path.write_bytes(data)
             try:
                 model, checkpoint = read(path)
