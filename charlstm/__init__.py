@@ -7,7 +7,7 @@ Every name below is built by hand in a notebook before it is imported from here:
     03_model     build_model, save_model, load_model, load_pretrained, read_card
     04_training  train, bits_per_char, RECIPES, Recipe
     05_sampling  Generator, scaled_softmax
-    06_speed     charlstm.step
+    06_speed     charlstm.step, charlstm.update
 
 TensorFlow takes seconds to import, so no module imports it before a function needs it.
 """

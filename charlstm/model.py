@@ -23,7 +23,7 @@ def build_model(
     """Keras's Embedding, LSTM, Dense: from ids, int32 ``[B, T]``, to logits, float32 ``[B, T, vocab_size]``.
 
     This is the textbook's model (chapter 16) with any recipe; what differs is how large the embedding's first random
-    numbers are. Raises ValueError if a size is below 1, or for an unknown recipe. Built in notebook 03_model.
+    numbers are, and a Dropout layer after the LSTM if the recipe asks for one. ``train`` takes the same recipe. Raises ValueError if a size is below 1, or for an unknown recipe. Built in notebook 03_model.
     """
     import keras
 
@@ -31,17 +31,31 @@ def build_model(
         raise TypeError("give the number of characters: build_model(len(vocabulary))")
     if min(vocab_size, embedding_dim, rnn_units) < 1:
         raise ValueError(f"the sizes must be at least 1: {vocab_size=}, {embedding_dim=}, {rnn_units=}")
-    initializer, stddev = "uniform", find_recipe(recipe).embeddings_stddev
-    if stddev is not None:
-        initializer = keras.initializers.RandomNormal(stddev=stddev)
-    return keras.Sequential(
-        [
-            keras.Input(shape=(None,), dtype="int32"),
-            keras.layers.Embedding(vocab_size, embedding_dim, embeddings_initializer=initializer),
-            keras.layers.LSTM(rnn_units, return_sequences=True),
-            keras.layers.Dense(vocab_size),
-        ]
-    )
+    recipe, initializer = find_recipe(recipe), "uniform"
+    if recipe.embeddings_stddev is not None:
+        initializer = keras.initializers.RandomNormal(stddev=recipe.embeddings_stddev)
+    layers = [
+        keras.Input(shape=(None,), dtype="int32"),
+        keras.layers.Embedding(vocab_size, embedding_dim, embeddings_initializer=initializer),
+        keras.layers.LSTM(rnn_units, return_sequences=True),
+        keras.layers.Dense(vocab_size),
+    ]
+    if recipe.output_dropout:
+        layers.insert(-1, keras.layers.Dropout(recipe.output_dropout))
+    model = keras.Sequential(layers)
+    model.recipe = recipe
+    return model
+
+
+def check_recipe(model: "keras.Model", recipe: Recipe, was_trained: bool) -> None:
+    """Raises ValueError, saying what differs, unless ``model`` was built for ``recipe`` or trained already, and has the
+    layers that it needs."""
+    built = getattr(model, "recipe", recipe)
+    for name in () if was_trained else ("embeddings_stddev", "output_dropout"):
+        if (here := getattr(recipe, name)) != (there := getattr(built, name)):
+            raise ValueError(f"the model was built with {name}={there}, the recipe has {here}: build it with the same")
+    if recipe.carry_state or recipe.embedding_dropout or recipe.weight_drop:
+        layers_of(model)
 
 
 def layers_of(model: "keras.Model") -> list["keras.layers.Layer"]:

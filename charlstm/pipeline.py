@@ -47,7 +47,12 @@ def check_ids(ids: np.ndarray, vocab_size: int | None = None, least: int = 1) ->
 
 
 def make_dataset(
-    ids: np.ndarray, seq_length: int = 50, batch_size: int = 64, shuffle: bool = True, seed: int | None = None
+    ids: np.ndarray,
+    seq_length: int = 50,
+    batch_size: int = 64,
+    shuffle: bool = True,
+    seed: int | None = None,
+    carry_state: bool = False,
 ) -> "Windows":
     """Batches of (input, target), each int32 of shape ``[batch_size, seq_length]``; the last batch may be smaller.
 
@@ -55,6 +60,9 @@ def make_dataset(
         are cut into windows of ``seq_length + 1``; a shorter rest is dropped.
     shuffle: take the windows in a new order, any of all orders, each time the dataset is gone through. The order
         depends on ``seed`` and on how often that has been; without a seed it differs in every run.
+    carry_state: the text, joined to a ring, is read by ``batch_size`` readers at once, each of whom begins at another
+        place and goes on, in each batch, where it stopped in the one before. So a network may keep its state from
+        batch to batch. ``shuffle`` then means that the places are others each time.
 
     Go through it with ``for``; ``len`` of it is the number of batches; its attribute ``batches`` is the
     ``tf.data.Dataset``, for ``model.fit`` or to go on from. Raises ValueError if ``ids`` holds less than one window, or
@@ -63,9 +71,10 @@ def make_dataset(
     ids = check_ids(ids)
     if seq_length < 1 or batch_size < 1:
         raise ValueError(f"seq_length ({seq_length}) and batch_size ({batch_size}) must be at least 1")
-    if len(ids) <= seq_length:
-        raise ValueError(f"{len(ids)} ids hold no window of seq_length + 1 = {seq_length + 1}: take a longer text")
-    return Windows(ids, seq_length, batch_size, shuffle, seed)
+    if len(ids) <= seq_length * (batch_size if carry_state else 1):
+        needed = "batch_size windows" if carry_state else "window"
+        raise ValueError(f"{len(ids)} ids hold no {needed} of seq_length + 1 = {seq_length + 1}: take a longer text")
+    return Windows(ids, seq_length, batch_size, shuffle, seed, carry_state)
 
 
 class Windows:
@@ -75,10 +84,11 @@ class Windows:
     entropy: the seed, or a random number where none was given; epoch: the number of the next pass, from 0.
     """
 
-    def __init__(self, ids: np.ndarray, seq_length: int, batch_size: int, shuffle: bool, seed: int | None):
-        n_windows = len(ids) // (seq_length + 1)
+    def __init__(self, ids: np.ndarray, seq_length: int, batch_size: int, shuffle: bool, seed, carry_state: bool):
         self.ids, self.seq_length, self.batch_size, self.shuffle, self.seed = ids, seq_length, batch_size, shuffle, seed
-        self.rows = ids[: n_windows * (seq_length + 1)].reshape(n_windows, -1)  # another view of the same numbers
+        self.carry_state = carry_state
+        steps = len(ids) // batch_size // seq_length  # that each of the readers takes
+        self.n_windows = batch_size * steps if carry_state else len(ids) // (seq_length + 1)
         self.vocabulary = getattr(ids, "vocabulary", None)
         self.entropy = np.random.SeedSequence(seed).entropy
         self.epoch = 0
@@ -107,38 +117,44 @@ class Windows:
             chunks = tf.numpy_function(self._read, [order[start : start + self.batch_size]], tf.int32)
             return split_input_target(tf.ensure_shape(chunks, (None, self.seq_length + 1)))
 
-        return tf.data.Dataset.range(0, len(self.rows), self.batch_size).map(read_batch)
+        return tf.data.Dataset.range(0, self.n_windows, self.batch_size).map(read_batch)
 
     def __iter__(self) -> Iterator[tuple]:
         return iter(self.batches)
 
     def __len__(self) -> int:
-        return -(-len(self.rows) // self.batch_size)
+        return -(-self.n_windows // self.batch_size)
 
     @property
     def n_targets(self) -> int:
         """How many characters are predicted in one epoch."""
-        return len(self.rows) * self.seq_length
+        return self.n_windows * self.seq_length
 
     def describe(self) -> dict:
         """The settings, and a checksum of the text: equal for equal datasets."""
         checksum = hashlib.sha256()
-        for part in _parts(self.rows.reshape(-1)):
+        for part in _parts(self.ids):
             checksum.update(part.astype(np.int32).tobytes())
-        names = "seq_length", "batch_size", "shuffle", "seed"
+        names = "seq_length", "batch_size", "shuffle", "seed", "carry_state"
         return {**{name: getattr(self, name) for name in names}, "text": checksum.hexdigest()}
 
     def _next_order(self) -> np.ndarray:
-        # The numbers of the windows, int64 [n_windows], in the order of the pass that begins now.
-        order = np.arange(len(self.rows), dtype=np.int64)
-        if self.shuffle:
-            np.random.default_rng([self.entropy, self.epoch]).shuffle(order)
+        # Where the windows begin, int64 [n_windows], in the order of the pass that starts now.
+        rng = np.random.default_rng([self.entropy, self.epoch])
         self.epoch += 1
+        if self.carry_state:
+            readers, steps = np.arange(self.batch_size) * (len(self.ids) // self.batch_size), np.arange(len(self))
+            first = rng.integers(len(self.ids)) if self.shuffle else 0
+            return (first + readers + steps[:, None] * self.seq_length).reshape(-1) % len(self.ids)
+        order = np.arange(self.n_windows, dtype=np.int64) * (self.seq_length + 1)
+        if self.shuffle:
+            rng.shuffle(order)
         return order
 
-    def _read(self, numbers: np.ndarray) -> np.ndarray:
-        # The windows of these numbers, [B]: a copy, int32 [B, seq_length + 1].
-        rows = self.rows[numbers].astype(np.int32)
+    def _read(self, begins: np.ndarray) -> np.ndarray:
+        # The windows that begin at these places, [B]: a copy, int32 [B, seq_length + 1].
+        places = (begins[:, None] + np.arange(self.seq_length + 1)) % len(self.ids)
+        rows = self.ids[places].astype(np.int32)
         _hand_back(self.ids)
         return rows
 

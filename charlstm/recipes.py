@@ -16,6 +16,13 @@ class Recipe:
     learning_rate: Adam's, or with ``schedule`` its highest.
     schedule: the rate rises from a hundredth during the first epoch, and falls back along a cosine until the last.
     clip_norm: the greatest length of the gradient, of all weights together; a longer one is shortened. None: as it is.
+    carry_state: the LSTM keeps its state from batch to batch, of ``make_dataset(ids, carry_state=True)``.
+    embedding_dropout, output_dropout, weight_drop: the share of the embedding's numbers, of the LSTM's outputs and of
+        its recurrent kernel that is set to 0, another one in each step (Gal & Ghahramani 2016; Merity et al. 2018).
+    weight_decay: in each step every weight loses this share of itself, times the learning rate (Loshchilov & Hutter
+        2019).
+    average: the model gets a running mean of its weights, in which each step leaves this share of the mean before it.
+    keep_best: it gets those of the epoch that was best on the held-out text; or else those of the last.
     """
 
     embeddings_stddev: float | None
@@ -23,6 +30,13 @@ class Recipe:
     schedule: bool
     clip_norm: float | None
     epochs: int
+    carry_state: bool = False
+    embedding_dropout: float = 0.0
+    output_dropout: float = 0.0
+    weight_drop: float = 0.0
+    weight_decay: float | None = None
+    average: float | None = None
+    keep_best: bool = True
 
     def compile(self, model: "keras.Model", steps: int) -> None:
         """Give ``model`` the loss and the optimizer of this recipe; ``steps``: in an epoch."""
@@ -34,7 +48,9 @@ class Recipe:
             settings = {"alpha": 0.01, "warmup_target": rate, "warmup_steps": steps}
             rate = keras.optimizers.schedules.CosineDecay(rate / 100, decay_steps, **settings)
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-        model.compile(keras.optimizers.Adam(rate, global_clipnorm=self.clip_norm), loss)
+        averaging = {} if self.average is None else {"use_ema": True, "ema_momentum": self.average}
+        settings = {"global_clipnorm": self.clip_norm, "weight_decay": self.weight_decay} | averaging
+        model.compile(keras.optimizers.Adam(rate, **settings), loss)
         model.optimizer.build(model.trainable_variables)  # or else TensorFlow makes the step's graph twice
 
 
@@ -43,8 +59,22 @@ RECIPES = {
     "book": Recipe(None, learning_rate=0.001, schedule=False, clip_norm=None, epochs=20),
     # Cosine: Loshchilov & Hutter 2017. Clipping: Pascanu, Mikolov & Bengio 2013.
     "quick": Recipe(0.6, learning_rate=0.01, schedule=True, clip_norm=0.25, epochs=5),
+    "best": Recipe(
+        0.6,
+        learning_rate=0.008,
+        schedule=True,
+        clip_norm=0.25,
+        epochs=30,
+        carry_state=True,
+        embedding_dropout=0.2,
+        output_dropout=0.5,
+        weight_drop=0.3,
+        weight_decay=0.1,
+        average=0.99,
+        keep_best=False,
+    ),
     # For a model that is trained already, on more text of the same characters.
-    "fine_tune": Recipe(0.6, learning_rate=0.001, schedule=True, clip_norm=0.25, epochs=3),
+    "fine_tune": Recipe(0.6, learning_rate=0.003, schedule=True, clip_norm=0.25, epochs=3),
 }
 
 

@@ -7,16 +7,8 @@ derivative of the loss with respect to x. The LSTM's products are computed in ``
 everything else in float32.
 """
 
-import functools
-import statistics
-import time
-from collections.abc import Callable
-
-import keras
+import numpy as np
 import tensorflow as tf
-
-from charlstm.console import say
-from charlstm.model import StepwiseLSTM, find_difference, layers_of
 
 MATMUL_DTYPES = ("float32", "bfloat16")
 Weights = dict[str, tf.Tensor]  # by the names, and of the shapes, in charlstm.model; float32
@@ -165,90 +157,43 @@ def weight_gradients(
     }
 
 
-@functools.cache
-def faster_matmul_dtype(rnn_units: int = 512, batch_size: int = 64) -> str:
-    """``"float32"`` or ``"bfloat16"``: in which a step's product is computed faster here. Takes milliseconds."""
-    seconds = {dtype: [] for dtype in MATMUL_DTYPES}
-    for _ in range(10):  # the first is slower, because it prepares
-        for dtype in MATMUL_DTYPES:
-            matrix, columns = tf.ones((4 * rnn_units, rnn_units), dtype), tf.ones((rnn_units, batch_size), dtype)
-            start = time.perf_counter()
-            tf.matmul(matrix, columns)
-            seconds[dtype].append(time.perf_counter() - start)
-    return min(MATMUL_DTYPES, key=lambda dtype: statistics.median(seconds[dtype]))
+def surprise_while_learning(
+    weights: dict[str, np.ndarray],
+    ids: np.ndarray,
+    seq_length: int = 25,
+    learning_rate: float = 0.001,
+    decay: float = 0.99,
+    epsilon: float = 0.001,
+    pull: float = 0.0005,
+) -> np.ndarray:
+    """How many bits each of ``ids`` (``[n]``) after the first comes as to a network that learns on while it reads:
+    float32 ``[n - 1]``. (Dynamic evaluation: Krause et al. 2018.)
 
-
-def obstacle(model: keras.Model) -> str | None:
-    """Why the hand-written step can't stand for ``model``, in words; None if it can."""
-    if tf.config.list_physical_devices("GPU"):
-        return "a GPU is there, on which Keras's own layers are faster"
-    try:
-        layers = layers_of(model)
-    except ValueError as error:
-        return str(error)
-    if model.layers[:2] + model.layers[-1:] != layers:
-        return "a Dropout layer stands elsewhere than after the LSTM"
-    return find_difference(layers, lambda name: not name.endswith(("name", "dim", "units", "initializer", "seed")))
-
-
-def choose_step(model: keras.Model) -> str | None:
-    """The ``matmul_dtype`` of the hand-written step; None, and a line that says why, where it can't stand for ``model``
-    and it is TensorFlow's GradientTape."""
-    if (reason := obstacle(model)) is None:
-        return faster_matmul_dtype()
-    say(f"Training with TensorFlow's GradientTape, because the hand-written step does not apply here: {reason}.")
-    return None
-
-
-def by_hand(model: keras.Sequential, matmul_dtype: str) -> Callable:
-    """The hand-written step for ``model``: a function of ids ``[B, T]``, their targets and a state or None to the loss,
-    the gradients in the order of ``model.trainable_variables``, and the new state. Dropout layers draw their masks."""
-    _, lstm, *dropouts, _ = model.layers
-
-    def compute(inputs, targets, state=None):
-        variables = map(tf.convert_to_tensor, model.trainable_variables)
-        weights = dict(zip(StepwiseLSTM.weight_names, variables, strict=True))
-        mask = tf.ones((*tf.unstack(tf.shape(inputs)), lstm.units)) if dropouts else None
-        for dropout in dropouts:
-            mask = dropout(mask, training=True)
-        loss, gradients, state = loss_and_gradients(weights, inputs, targets, state, mask, matmul_dtype=matmul_dtype)
-        return loss, [gradients[name] for name in weights], state
-
-    return compute
-
-
-def by_tape(model: keras.Model) -> Callable:
-    """The same for any compiled Keras model from ids to logits, by TensorFlow's own differentiation. A state is only
-    handed on: the model's layers begin each batch as they are set to."""
-
-    def compute(inputs, targets, state=None):
-        variables = [variable.value for variable in model.trainable_variables]
-        with tf.GradientTape() as tape:
-            loss = tf.add_n([model.loss(targets, model(inputs, training=True)), *model.losses])
-            scaled = model.optimizer.scale_loss(loss)  # for small numbers in float16; else the loss itself
-        # The embedding's gradient comes as a list of rows, one for each character read. Keras's Adam would square these
-        # before it adds up those of the same character (seen in Keras 3.15), so it gets the sum.
-        return loss, [tf.convert_to_tensor(gradient) for gradient in tape.gradient(scaled, variables)], state
-
-    return compute
-
-
-def compile_step(model: keras.Model, signature: tuple[tf.TensorSpec, ...], matmul_dtype: str | None) -> Callable:
-    """A function of inputs and targets of this ``signature`` that learns from them and gives the loss, as one graph.
-
-    matmul_dtype: of the hand-written step; None: ``by_tape``. The compiled ``model``'s optimizer moves the weights.
+    After every ``seq_length`` characters, each weight takes a step down its gradient: ``learning_rate`` times the
+    gradient over the root of a running mean of its square (of ``decay``) plus ``epsilon``; and a step of ``pull`` times
+    the way back to where it was in the beginning. ``weights``, which are not changed, have the names and shapes of
+    ``charlstm.model``.
     """
-    compute = by_tape(model) if matmul_dtype is None else by_hand(model, matmul_dtype)
+    now = {name: tf.Variable(weight) for name, weight in weights.items()}
+    squares = {name: tf.Variable(tf.zeros_like(weight)) for name, weight in weights.items()}
+    vocab_size, units = len(weights["embeddings"]), len(weights["dense_kernel"])
 
-    def move_weights(_, gradients):
-        model.optimizer.apply(gradients, model.trainable_variables)
+    @tf.function(input_signature=[tf.TensorSpec((1, None), tf.int32)] * 2 + [tf.TensorSpec((1, units))] * 2)
+    def read_and_learn(inputs, targets, h, c):
+        values = {name: variable.value() for name, variable in now.items()}
+        outputs, *_ = forward(values, tf.one_hot(tf.transpose(inputs), vocab_size), h, c)
+        logits = outputs @ values["dense_kernel"] + values["dense_bias"]
+        nats = tf.nn.sparse_softmax_cross_entropy_with_logits(targets[0], logits)
+        _, gradients, state = loss_and_gradients(values, inputs, targets, (h, c))
+        for name, gradient in gradients.items():
+            square = squares[name].assign(decay * squares[name] + (1 - decay) * gradient * gradient)
+            back = pull * (weights[name] - values[name])
+            now[name].assign_add(back - learning_rate * gradient / (tf.sqrt(square) + epsilon))
+        return nats, state
 
-    @tf.function(input_signature=signature)
-    def step(inputs, targets):
-        loss, gradients, _ = compute(inputs, targets)
-        # Here the gradients of several workers would be brought together. (Where apply does this by itself, TensorFlow
-        # keeps its graph, and with it all weights, until the process ends; within merge_call it does not.)
-        tf.distribute.get_replica_context().merge_call(move_weights, args=(gradients,))
-        return loss
-
-    return step
+    ids, nats, state = np.asarray(ids, np.int32)[None], [], (tf.zeros((1, units)),) * 2
+    for start in range(0, ids.shape[1] - 1, seq_length):
+        chunk = ids[:, start : start + seq_length + 1]
+        surprise, state = read_and_learn(chunk[:, :-1], chunk[:, 1:], *state)
+        nats.append(surprise.numpy())
+    return np.concatenate(nats) / np.float32(np.log(2))

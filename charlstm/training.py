@@ -14,7 +14,7 @@ import numpy as np
 
 from charlstm.checkpoint import Checkpoint
 from charlstm.console import say, someone_watches
-from charlstm.model import StepwiseLSTM, settings_of, sizes_of, weights_of
+from charlstm.model import StepwiseLSTM, check_recipe, layers_of, settings_of, sizes_of, weights_of
 from charlstm.pipeline import Windows, check_ids
 from charlstm.recipes import Recipe, find_recipe
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 def train(
     model: "keras.Model",
     dataset: "Windows | tf.data.Dataset",
-    recipe: str | Recipe = "quick",
+    recipe: str | Recipe | None = None,
     epochs: int | None = None,
     held_out_ids: np.ndarray | None = None,
     checkpoint: str | os.PathLike | None = None,
@@ -51,19 +51,27 @@ def train(
     that would take them); a loss of NaN raises FloatingPointError, and the model
     has the weights from before the epoch.
     """
-    return _Training(model, dataset, find_recipe(recipe, epochs), held_out_ids, checkpoint).run()
+    recipe = find_recipe(recipe or getattr(model, "recipe", "quick"), epochs)
+    return _Training(model, dataset, recipe, held_out_ids, checkpoint).run()
 
 
-def bits_per_char(model: "keras.Sequential", ids: np.ndarray) -> float:
+def bits_per_char(model: "keras.Sequential", ids: np.ndarray, learn: bool = False) -> float:
     """How many bits the model needs, on average, for each character of ``ids`` (``[n]``) after the first.
 
     This is the cross-entropy in base 2: 0 for a model that is always certain and right, log2(V) for one that guesses.
     The text is read once, from beginning to end, and the LSTM's state is carried through all of it. Computed in NumPy,
-    because one step at a time is too little work for TensorFlow. Raises like ``weights_of``, or like ``check_ids`` for
+    because one step at a time is too little work for TensorFlow.
+
+    learn: go on learning from each character that has been paid for (``charlstm.step.surprise_while_learning``), as a
+        compressor does; the model itself stays as it is. Raises like ``weights_of``, or like ``check_ids`` for
     less than two ids, or ids that are not the model's. Built in 04_training.
     """
     weights = weights_of(model)
     ids = check_ids(ids, sizes_of(weights)[0], least=2)
+    if learn:
+        from charlstm.step import surprise_while_learning
+
+        return float(surprise_while_learning(weights, ids).mean(dtype=np.float64))
     return float(StepwiseLSTM(weights).surprise(ids).mean(dtype=np.float64))
 
 
@@ -75,7 +83,7 @@ class _Training:
     """A training from its beginning, or from its checkpoint, to its end."""
 
     def __init__(self, model, dataset, recipe: Recipe, held_out_ids=None, checkpoint=None):
-        from charlstm.step import choose_step
+        from charlstm.update import choose_step
 
         self.model, self.dataset, self.recipe, self.held_out_ids = model, dataset, recipe, held_out_ids
         self.history = {"loss": []} if held_out_ids is None else {"loss": [], "held_out_bits": []}
@@ -91,7 +99,7 @@ class _Training:
         self.matmul_dtype = choose_step(model)
         if saved:
             self.restore(*saved)
-        elif held_out_ids is not None and np.any(model.get_weights()[-1]):  # zeros before the first step
+        elif held_out_ids is not None and self.was_trained:
             self.bits_before = bits_per_char(model, held_out_ids)
             self.best_weights = model.get_weights()
             say(f"before the training: held out {self.bits_before:.3f} bits per character")
@@ -101,6 +109,10 @@ class _Training:
         if not self.model.built:
             self.model(np.zeros((1, 1), np.int32))  # without an Input, Keras makes the weights at the first call
         self.vocab_size = getattr(self.model, "output_shape", [None])[-1]
+        self.was_trained = np.any(self.model.get_weights()[-1])  # zeros before the first step
+        check_recipe(self.model, self.recipe, self.was_trained)
+        if self.recipe.carry_state != getattr(self.dataset, "carry_state", False):
+            raise ValueError(f"this recipe needs make_dataset(ids, carry_state={self.recipe.carry_state})")
         if isinstance(self.dataset, Windows):
             check_ids(self.dataset.ids, self.vocab_size)
         elif not hasattr(self.dataset, "element_spec"):
@@ -125,10 +137,14 @@ class _Training:
         return planned
 
     def run(self) -> dict[str, list[float]]:
-        from charlstm.step import compile_step
+        import tensorflow as tf
 
-        signature = getattr(self.dataset, "batches", self.dataset).element_spec
-        step = compile_step(self.model, signature, self.matmul_dtype)
+        from charlstm.update import compile_step
+
+        signature = [*getattr(self.dataset, "batches", self.dataset).element_spec]
+        signature += [tf.TensorSpec(part.shape, part.dtype) for part in self.empty_state()]
+        seed = getattr(self.dataset, "entropy", 0) % 2**31
+        step = compile_step(self.model, signature, self.matmul_dtype, self.recipe, seed)
         epoch = first = len(self.history["loss"])
         try:
             for epoch in range(first, self.recipe.epochs):
@@ -142,13 +158,19 @@ class _Training:
         except KeyboardInterrupt:
             say(f"Interrupted in epoch {epoch + 1}: the model has the weights of this moment.")
             raise
-        if self.best_weights:
-            self.model.set_weights(self.best_weights)
+        self.model.set_weights(self.best_weights)
+        if self.held_out_ids is not None and self.recipe.keep_best:
             best_epoch = int(np.argmin([self.bits_before, *self.history["held_out_bits"]]))
             if best_epoch < self.recipe.epochs:
                 which = f"of epoch {best_epoch}" if best_epoch else "it came with"
                 say(f"The model has the weights {which}, the best on the held-out text.")
         return self.history
+
+    def empty_state(self) -> tuple[np.ndarray, ...]:
+        """Where it is carried: hidden and cell state before the first batch, zeros, float32 ``[B, H]``."""
+        if not self.recipe.carry_state:
+            return ()
+        return (np.zeros((self.dataset.batch_size, layers_of(self.model)[1].units), np.float32),) * 2
 
     def learn(self, step: Callable, epoch: int) -> float:
         """Go through the dataset once; gives the mean loss."""
@@ -158,13 +180,14 @@ class _Training:
         if isinstance(self.dataset, Windows):
             self.dataset.epoch = epoch  # the order of this epoch, whatever the dataset was used for before
         title, hidden = f"epoch {epoch + 1} of {self.recipe.epochs}", not someone_watches()
-        steps = len(self.dataset)
+        steps, state = len(self.dataset), self.empty_state()
         with tqdm(total=steps, desc=title, disable=hidden, leave=False, ncols=79, file=sys.stdout) as bar:
             for number, (inputs, targets) in enumerate(self.dataset, 1):
                 if not isinstance(self.dataset, Windows):
                     for ids in inputs, targets:
                         check_ids(np.ravel(ids), self.vocab_size)
-                loss, size = float(step(inputs, targets)), math.prod(targets.shape)
+                loss, state = step(inputs, targets, *state)
+                loss, size = float(loss), math.prod(targets.shape)
                 if not math.isfinite(loss):
                     self.model.set_weights(weights_before)
                     advice = "try a smaller learning_rate, or clip_norm=1.0; the model has its weights from before it"
@@ -174,11 +197,17 @@ class _Training:
         return total / count
 
     def measure(self) -> None:
+        """Measure the held-out text, and keep the weights that the model should have if this were the end."""
+        weights, better = self.model.get_weights(), True
+        if self.recipe.average:
+            self.model.optimizer.finalize_variable_values(self.model.trainable_variables)
         if self.held_out_ids is not None:
             bits = bits_per_char(self.model, self.held_out_ids)
-            if bits < min([self.bits_before, *self.history["held_out_bits"]]):
-                self.best_weights = self.model.get_weights()
+            better = not self.recipe.keep_best or bits < min([self.bits_before, *self.history["held_out_bits"]])
             self.history["held_out_bits"].append(bits)
+        if better:
+            self.best_weights = self.model.get_weights()
+        self.model.set_weights(weights)
 
     def report(self, seconds: float, seconds_in_all: float) -> str:
         done, epochs = len(self.history["loss"]), self.recipe.epochs

@@ -16,7 +16,8 @@ def run(checkpoint=None, recipe="quick", epochs=4, units=12, train_ids=ids[:-300
     """The trained model and its history."""
     keras.utils.set_random_seed(1)
     model = charlstm.build_model(len(vocabulary), 8, units, recipe)
-    dataset = charlstm.make_dataset(train_ids, seq_length=20, batch_size=8, seed=seed)
+    carry_state = getattr(recipe, "carry_state", False)
+    dataset = charlstm.make_dataset(train_ids, seq_length=20, batch_size=8, seed=seed, carry_state=carry_state)
     history = charlstm.train(model, dataset, recipe, epochs, held_out_ids, checkpoint)
     return model, history
 

@@ -30,6 +30,13 @@ def test_file_gives_back_model_vocabulary_and_card(tmp_path, model, vocabulary):
     assert [file.name for file in tmp_path.iterdir()] == ["model.safetensors"]
 
 
+def test_a_loaded_model_is_tuned_and_not_trained_anew(tmp_path, model, vocabulary, text, capsys):
+    charlstm.save_model(tmp_path / "model", model, vocabulary)
+    loaded, _ = charlstm.load_model(tmp_path / "model")
+    charlstm.train(loaded, charlstm.make_dataset(vocabulary.encode(text), 20, 8))
+    assert "epoch 3 of 3" in capsys.readouterr().out and loaded.recipe == charlstm.RECIPES["fine_tune"]
+
+
 def test_half_precision_file(tmp_path, model, vocabulary):
     charlstm.save_model(tmp_path / "full", model, vocabulary)
     charlstm.save_model(tmp_path / "half", model, vocabulary, dtype="float16")

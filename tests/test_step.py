@@ -1,9 +1,5 @@
 """The hand-written training step against TensorFlow's own differentiation of the Keras model."""
 
-import dataclasses
-import subprocess
-import sys
-
 import keras
 import numpy as np
 import pytest
@@ -11,9 +7,8 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import charlstm
 from charlstm.model import StepwiseLSTM
-from charlstm.step import by_hand, by_tape, compile_step, faster_matmul_dtype, loss_and_gradients, obstacle
+from charlstm.step import loss_and_gradients, surprise_while_learning
 
 TOLERANCE = {"float32": 1e-5, "bfloat16": 3e-2}
 VOCAB_SIZE, EMBEDDING_DIM, UNITS = 7, 6, 10
@@ -102,128 +97,15 @@ def test_without_a_state_it_begins_with_zeros():
     assert_the_same(loss_and_gradients(weights, inputs, targets), by_autodiff(weights, inputs, targets, zeros), 1e-5)
 
 
-def small_model(dropout=None, **options):
-    keras.utils.set_random_seed(1)
-    model = charlstm.build_model(VOCAB_SIZE, EMBEDDING_DIM, UNITS, **options)
-    if dropout is not None:
-        embedding, lstm, dense = model.layers
-        model = keras.Sequential([keras.Input((None,), dtype="int32"), embedding, lstm, dropout, dense])
-    model.compile(keras.optimizers.Adam(0.01), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-    return model
-
-
-@pytest.mark.parametrize("noise_shape", [None, (None, 1, None)], ids=["each step", "one mask for all steps"])
-def test_by_hand_and_by_tape_drop_the_same(noise_shape):
-    inputs, targets, _ = random_batch(4, 6)
-    results = []
-    for make in (lambda model: by_hand(model, "float32"), by_tape):
-        model = small_model(keras.layers.Dropout(0.5, noise_shape, seed=3))
-        compute = make(model)
-        results.append([compute(inputs, targets)[:2] for _ in range(2)])  # the second draws another mask
-    assert float(results[0][0][0]) != float(results[0][1][0])
-    for (loss, gradients), (expected_loss, expected_gradients) in zip(*results, strict=True):
-        assert float(loss) == pytest.approx(float(expected_loss), rel=1e-5)
-        for a, b in zip(gradients, expected_gradients, strict=True):
-            assert distance(a, tf.convert_to_tensor(b)) < 1e-5
-
-
-@pytest.mark.parametrize("matmul_dtype", TOLERANCE)
-def test_whole_trainings_have_the_same_curve(matmul_dtype):
-    curves = []
-    for dtype in (matmul_dtype, None):
-        model, text = small_model(), np.tile(np.arange(VOCAB_SIZE), 60)
-        dataset = charlstm.make_dataset(text, seq_length=20, batch_size=8, seed=1)  # its last batch is smaller
-        step = compile_step(model, dataset.batches.element_spec, dtype)
-        curves.append([float(step(*batch)) for _ in range(3) for batch in dataset])
-    assert curves[0] == pytest.approx(curves[1], rel=TOLERANCE[matmul_dtype])
-    assert curves[0][-1] < curves[0][0] - 0.1
-
-
-OTHERS = {
-    "GRU": lambda: [keras.layers.GRU(UNITS, return_sequences=True)],
-    "early": lambda: [keras.layers.Dropout(0.5), keras.layers.LSTM(UNITS, return_sequences=True)],
-    "dropout of its own": lambda: [keras.layers.LSTM(UNITS, return_sequences=True, dropout=0.5)],
-    "regularizers": lambda: [keras.layers.LSTM(UNITS, return_sequences=True, kernel_regularizer="l2")],
-    "six weights": lambda: [keras.layers.LSTM(UNITS, return_sequences=True, trainable=False)],
-    "float32": lambda: [keras.layers.LSTM(UNITS, return_sequences=True, dtype="mixed_bfloat16")],
-    "relu": lambda: [keras.layers.LSTM(UNITS, return_sequences=True, activation="relu")],
-}
-REASONS = {
-    "GRU": "has: Embedding, GRU, Dense",
-    "early": "elsewhere than after the LSTM",
-    "relu": "activation='relu'",
-    "dropout of its own": "dropout=0.5",
-    "regularizers": "kernel_regularizer=",
-    "six weights": "trainable=False",
-    "float32": "dtype=",
-}
-
-
-@pytest.mark.parametrize("name", OTHERS)
-def test_other_models_are_trained_by_tape_and_a_line_says_why(name, capsys):
-    layers = [keras.layers.Embedding(VOCAB_SIZE, EMBEDDING_DIM), *OTHERS[name](), keras.layers.Dense(VOCAB_SIZE)]
-    model = keras.Sequential([keras.Input((None,), dtype="int32"), *layers])
-    dataset = charlstm.make_dataset(np.tile(np.arange(VOCAB_SIZE), 60), seq_length=10, batch_size=8, seed=1)
-    recipe = dataclasses.replace(charlstm.RECIPES["book"], learning_rate=0.03)
-    losses = charlstm.train(model, dataset, recipe, epochs=2)["loss"]
-    line = capsys.readouterr().out.splitlines()[0]
-    assert "GradientTape" in line and REASONS[name] in line
-    assert losses[1] < losses[0]
-
-
-def test_a_functional_model_is_trained_by_tape():
-    inputs = keras.Input((None,), dtype="int32")
-    *_, outputs = (x := keras.layers.Embedding(VOCAB_SIZE, 4)(inputs)), keras.layers.Dense(VOCAB_SIZE)(x)
-    model = keras.Model(inputs, outputs)
-    assert obstacle(model) is not None
-    dataset = charlstm.make_dataset(np.tile(np.arange(VOCAB_SIZE), 60), seq_length=10, batch_size=8, seed=1)
-    losses = charlstm.train(model, dataset, "book", epochs=3)["loss"]
-    assert losses[2] < losses[0]
-
-
-def test_on_a_gpu_it_is_the_tape(monkeypatch):
-    model = small_model()
-    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind=None: [f"a {kind}"])
-    assert "GPU" in obstacle(model)
-
-
-def test_dropout_in_a_model_leaves_its_weights_to_file_and_generator(tmp_path):
-    vocabulary = charlstm.Vocabulary("abcdefg")
-    model = small_model(keras.layers.Dropout(0.5))
-    assert obstacle(model) is None
-    charlstm.save_model(tmp_path / "model.safetensors", model, vocabulary)
-    ids = vocabulary.encode("abcabc")
-    loaded, _ = charlstm.load_model(tmp_path / "model.safetensors")
-    assert np.allclose(loaded(ids[None]), model(ids[None]), atol=1e-6)
-    assert charlstm.Generator.from_model(model, vocabulary).probabilities("abc").shape == (VOCAB_SIZE,)
-
-
-def test_the_type_of_the_products_is_measured():
-    assert faster_matmul_dtype() in TOLERANCE
-
-
-@pytest.mark.long
-def test_forty_trainings_leave_no_memory_behind():
-    code = """if True:
-        import gc, psutil
-        import charlstm; charlstm.import_tensorflow_quietly()
-        import numpy as np
-
-        def train_once():
-            model = charlstm.build_model(70, 256, 512)
-            charlstm.train(model, charlstm.make_dataset(np.arange(130) % 70, seq_length=8, batch_size=8, seed=1), epochs=1)
-
-        def megabytes():
-            gc.collect()
-            return psutil.Process().memory_info().rss / 1e6
-
-        for _ in range(3):
-            train_once()
-        before = megabytes()
-        for _ in range(40):
-            train_once()
-        print("grown by", megabytes() - before)
-        """
-    pytest.importorskip("psutil", reason="psutil measures the memory")
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert float(out.split("grown by")[1]) < 100
+def test_what_is_learned_while_reading_makes_the_rest_cheaper_and_the_first_part_costs_the_same():
+    weights = {name: weight.numpy() for name, weight in random_weights().items()}
+    before = {name: weight.copy() for name, weight in weights.items()}
+    ids = np.tile(np.arange(VOCAB_SIZE), 60)
+    bits = surprise_while_learning(weights, ids, seq_length=10, learning_rate=0.01)
+    frozen = StepwiseLSTM(weights).surprise(ids)
+    assert bits.shape == frozen.shape and bits.dtype == np.float32
+    np.testing.assert_allclose(bits[:10], frozen[:10], rtol=1e-4)  # nothing has been learned yet
+    assert bits[-100:].mean() < 0.5 * frozen[-100:].mean()
+    assert all(np.array_equal(before[name], weights[name]) for name in weights)
+    still = surprise_while_learning(weights, ids, learning_rate=0.0)
+    np.testing.assert_allclose(still, frozen, rtol=1e-4, atol=1e-5)

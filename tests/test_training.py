@@ -46,13 +46,19 @@ def test_a_model_that_guesses_needs_log2_of_the_vocabulary(model, ids, vocabular
     assert charlstm.bits_per_char(model, ids[:100]) == pytest.approx(math.log2(len(vocabulary)), rel=1e-6)
 
 
+def test_bits_while_learning_leave_the_model_as_it_was(model, ids):
+    before, bits = model.get_weights(), charlstm.bits_per_char(model, ids[:900])
+    assert charlstm.bits_per_char(model, ids[:900], learn=True) < bits
+    assert all(map(np.array_equal, before, model.get_weights()))
+
+
 def test_bits_of_less_than_two_characters_are_refused(model):
     with pytest.raises(ValueError, match="at least 2"):
         charlstm.bits_per_char(model, np.zeros(1, dtype=np.int32))
 
 
 def fast_learner(**changes):
-    return dataclasses.replace(charlstm.RECIPES["book"], learning_rate=0.01, **changes)
+    return dataclasses.replace(charlstm.RECIPES["quick"], schedule=False, clip_norm=None, **changes)
 
 
 def test_training_learns_and_reports(model, ids, capsys):
@@ -408,6 +414,51 @@ def test_a_checkpoint_of_ids_from_elsewhere_says_that_it_has_no_vocabulary(tmp_p
     resumable.run(tmp_path / "checkpoint", epochs=1, train_ids=np.array(resumable.ids[:-300]))
     with pytest.raises(ValueError, match="it has no vocabulary: call train again"):
         charlstm.load_model(tmp_path / "checkpoint")
+
+
+def test_the_best_recipe_resumed_is_uninterrupted(tmp_path, interrupt):
+    best = dataclasses.replace(charlstm.RECIPES["best"], epochs=4)
+    expected, history = resumable.run(recipe=best)
+    interrupt(2, tmp_path / "checkpoint", recipe=best)
+    model, resumed_history = resumable.run(tmp_path / "checkpoint", recipe=best)
+    assert resumed_history == history and same_weights(model, expected)
+    last = charlstm.bits_per_char(model, resumable.ids[-300:])
+    assert last == pytest.approx(history["held_out_bits"][-1], rel=1e-6)  # not those of the best epoch
+
+
+def test_averaged_weights_are_a_running_mean(vocabulary, ids):
+    def run(epochs, **changes):
+        keras.utils.set_random_seed(1)
+        model = charlstm.build_model(len(vocabulary), 4, 6)
+        dataset = charlstm.make_dataset(ids[:21], 20, 1, shuffle=False)  # one step an epoch
+        charlstm.train(model, dataset, fast_learner(epochs=epochs, **changes))
+        return model.get_weights()
+
+    mean = run(1)
+    for epochs in (2, 3, 4):
+        mean = [0.9 * old + 0.1 * new for old, new in zip(mean, run(epochs), strict=True)]
+    for found, expected in zip(run(4, average=0.9), mean, strict=True):
+        np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "carry_state", "message"),
+    [
+        ("book", False, "built with embeddings_stddev=0.6, the recipe has None"),
+        ("best", True, "built with output_dropout=0.0, the recipe has 0.5"),
+        (fast_learner(carry_state=True), False, r"needs make_dataset\(ids, carry_state=True\)"),
+        ("quick", True, r"needs make_dataset\(ids, carry_state=False\)"),
+    ],
+)
+def test_a_recipe_that_is_not_the_models_or_the_datasets_is_refused(model, ids, recipe, carry_state, message):
+    dataset = charlstm.make_dataset(ids, 20, 8, carry_state=carry_state)
+    with pytest.raises(ValueError, match=message):
+        charlstm.train(model, dataset, recipe, epochs=1)
+
+
+def test_a_model_brings_its_recipe(vocabulary, ids, capsys):
+    charlstm.train(charlstm.build_model(len(vocabulary), 4, 6, recipe="book"), charlstm.make_dataset(ids, 50, 64))
+    assert "epoch 20 of 20" in capsys.readouterr().out
 
 
 def test_a_checkpoint_needs_an_order_that_can_be_restored(tmp_path, model, ids):

@@ -31,8 +31,8 @@ def quick():
     charlstm.import_tensorflow_quietly()
     import keras
 
-    from charlstm.step import compile_step
     from charlstm.training import _Training
+    from charlstm.update import compile_step
 
     ids, vocab_size = read_ids()
     keras.utils.set_random_seed(1)

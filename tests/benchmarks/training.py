@@ -112,7 +112,7 @@ def by_hand_contender(batches: int, matmul_dtype: str):
     import keras
     import tensorflow as tf
 
-    from charlstm.step import by_hand, compile_step
+    from charlstm.update import by_hand, compile_step
 
     model = stock_model()
     model.compile(keras.optimizers.Adam(LEARNING_RATE))

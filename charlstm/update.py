@@ -1,0 +1,150 @@
+"""One step in the training of a Keras model, by hand (``charlstm.step``) or by tape, as one graph. Used in 06_speed."""
+
+import functools
+import statistics
+import time
+from collections.abc import Callable, Sequence
+
+import keras
+import tensorflow as tf
+
+from charlstm.console import say
+from charlstm.model import StepwiseLSTM, find_difference, layers_of
+from charlstm.recipes import RECIPES, Recipe
+from charlstm.step import MATMUL_DTYPES, Weights, loss_and_gradients
+
+
+@functools.cache
+def faster_matmul_dtype(rnn_units: int = 512, batch_size: int = 64) -> str:
+    """``"float32"`` or ``"bfloat16"``: in which a step's product is computed faster here. Takes milliseconds."""
+    seconds = {dtype: [] for dtype in MATMUL_DTYPES}
+    for _ in range(10):  # the first is slower, because it prepares
+        for dtype in MATMUL_DTYPES:
+            matrix, columns = tf.ones((4 * rnn_units, rnn_units), dtype), tf.ones((rnn_units, batch_size), dtype)
+            start = time.perf_counter()
+            tf.matmul(matrix, columns)
+            seconds[dtype].append(time.perf_counter() - start)
+    return min(MATMUL_DTYPES, key=lambda dtype: statistics.median(seconds[dtype]))
+
+
+def obstacle(model: keras.Model) -> str | None:
+    """Why the hand-written step can't stand for ``model``, in words; None if it can."""
+    if tf.config.list_physical_devices("GPU"):
+        return "a GPU is there, on which Keras's own layers are faster"
+    try:
+        layers = layers_of(model)
+    except ValueError as error:
+        return str(error)
+    if model.layers[:2] + model.layers[-1:] != layers:
+        return "a Dropout layer stands elsewhere than after the LSTM"
+    return find_difference(layers, lambda name: not name.endswith(("name", "dim", "units", "initializer", "seed")))
+
+
+def choose_step(model: keras.Model) -> str | None:
+    """The ``matmul_dtype`` of the hand-written step; None, and a line that says why, where it can't stand for ``model``
+    and it is TensorFlow's GradientTape."""
+    if (reason := obstacle(model)) is None:
+        return faster_matmul_dtype()
+    say(f"Training with TensorFlow's GradientTape, because the hand-written step does not apply here: {reason}.")
+    return None
+
+
+def weight_masks(weights: Weights, recipe: Recipe, seed: tf.Tensor) -> Weights:
+    """What the recipe's dropout multiplies these weights with; other numbers for each ``seed``, int64 ``[2]``."""
+    rates = {"embeddings": recipe.embedding_dropout, "lstm_recurrent_kernel": recipe.weight_drop}
+    return {
+        name: tf.cast(
+            tf.random.stateless_uniform(weights[name].shape, tf.convert_to_tensor(seed, tf.int64) + i) >= rate,
+            tf.float32,
+        )
+        / (1 - rate)
+        for i, (name, rate) in enumerate(rates.items())
+        if rate
+    }
+
+
+def by_hand(model: keras.Sequential, matmul_dtype: str, recipe: Recipe = RECIPES["quick"]) -> Callable:
+    """The hand-written step for ``model``: a function of ids ``[B, T]``, their targets, a state or None, and a seed, to
+    the loss, the gradients in the order of ``model.trainable_variables``, and the new state. Dropout layers draw their
+    masks."""
+    _, lstm, *dropouts, _ = model.layers
+
+    def compute(inputs, targets, state=None, seed=(0, 0)):
+        variables = map(tf.convert_to_tensor, model.trainable_variables)
+        weights = dict(zip(StepwiseLSTM.weight_names, variables, strict=True))
+        mask = tf.ones((*tf.unstack(tf.shape(inputs)), lstm.units)) if dropouts else None
+        for dropout in dropouts:
+            mask = dropout(mask, training=True)
+        masks = weight_masks(weights, recipe, seed)
+        loss, gradients, state = loss_and_gradients(weights, inputs, targets, state, mask, masks, matmul_dtype)
+        return loss, [gradients[name] for name in weights], state
+
+    return compute
+
+
+def by_tape(model: keras.Model, recipe: Recipe = RECIPES["quick"]) -> Callable:
+    """The same for any compiled Keras model from ids to logits, by TensorFlow's own differentiation. (Masks and a state
+    for those of ``build_model`` only.)"""
+
+    def call(inputs, state):
+        if state is None:
+            return model(inputs, training=True), None
+        embedding, lstm, *dropouts, dense = model.layers
+        lstm.return_state = True
+        outputs, *state = lstm(embedding(inputs), initial_state=list(state))
+        lstm.return_state = False
+        for dropout in dropouts:
+            outputs = dropout(outputs, training=True)
+        return dense(outputs), tuple(state)
+
+    def compute(inputs, targets, state=None, seed=(0, 0)):
+        variables = [variable.value for variable in model.trainable_variables]
+        named = dict(zip(StepwiseLSTM.weight_names, variables, strict=False))
+        masks = weight_masks(named, recipe, seed)
+        whole = {name: tf.identity(named[name]) for name in masks}
+        for name, mask in masks.items():
+            named[name].assign(whole[name] * mask)
+        with tf.GradientTape() as tape:
+            logits, state = call(inputs, state)
+            loss = tf.add_n([model.loss(targets, logits), *model.losses])
+            scaled = model.optimizer.scale_loss(loss)  # for small numbers in float16; else the loss itself
+        # The embedding's gradient comes as a list of rows, one for each character read. Keras's Adam would square these
+        # before it adds up those of the same character (seen in Keras 3.15), so it gets the sum.
+        gradients = [tf.convert_to_tensor(gradient) for gradient in tape.gradient(scaled, variables)]
+        for name, mask in masks.items():
+            named[name].assign(whole[name])
+            place = StepwiseLSTM.weight_names.index(name)
+            gradients[place] *= mask
+        return loss, gradients, state
+
+    return compute
+
+
+def compile_step(
+    model: keras.Model,
+    signature: Sequence[tf.TensorSpec],
+    matmul_dtype: str | None,
+    recipe: Recipe = RECIPES["quick"],
+    seed: int = 0,
+) -> Callable:
+    """A function of inputs, targets and a state (none, or hidden and cell state) that learns from them, as one graph,
+    and gives the loss and the new state.
+
+    signature: of inputs, targets and state. matmul_dtype: of the hand-written step; None: ``by_tape``. seed: of the
+    masks, together with the number of the step. The compiled ``model``'s optimizer moves the weights.
+    """
+    compute = by_tape(model, recipe) if matmul_dtype is None else by_hand(model, matmul_dtype, recipe)
+
+    def move_weights(_, gradients):
+        model.optimizer.apply(gradients, model.trainable_variables)
+
+    @tf.function(input_signature=signature)
+    def step(inputs, targets, *state):
+        number = tf.cast(model.optimizer.iterations, tf.int64)
+        loss, gradients, new_state = compute(inputs, targets, state or None, tf.stack([seed, number]))
+        # Here the gradients of several workers would be brought together. (Where apply does this by itself, TensorFlow
+        # keeps its graph, and with it all weights, until the process ends; within merge_call it does not.)
+        tf.distribute.get_replica_context().merge_call(move_weights, args=(gradients,))
+        return loss, new_state if state else ()
+
+    return step
