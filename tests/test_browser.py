@@ -4,6 +4,7 @@ It needs JupyterLab (the extra "lab"), Playwright (pip install playwright) and a
 apt install chromium, elsewhere playwright install chromium. Without them these tests are skipped, and say so.
 """
 
+import contextlib
 import json
 import os
 import shutil
@@ -106,7 +107,11 @@ def run_all(browser, lab):
         return page, read(name)
 
     def read(name):
-        return nbformat.read(folder / f"{name}.ipynb", as_version=4)
+        for _ in range(20):
+            with contextlib.suppress(nbformat.reader.NotJSONError):  # JupyterLab is writing it
+                return nbformat.read(folder / f"{name}.ipynb", as_version=4)
+            time.sleep(0.5)
+        raise AssertionError(f"{name} is no notebook any more")
 
     yield run
     for page in pages:
