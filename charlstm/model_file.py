@@ -37,8 +37,8 @@ def save_model(
     dtype: of the weights in the file, ``"float32"``, or ``"float16"``, which halves it.
 
     An older file at ``path`` is replaced whole or not at all. Raises ValueError or TypeError like ``weights_of`` and
-    ``check_weights``, or for a card that JSON can't hold, and OSError like ``path_to_write``. Used in notebooks 03_model and
-    04_training.
+    ``check_weights``, or for a card that JSON can't hold, and OSError like ``path_to_write``. Used in notebooks
+    03_model and 04_training.
     """
     from importlib.metadata import version
 

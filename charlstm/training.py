@@ -37,7 +37,7 @@ def train(
         from ids to logits, or on a GPU, it is TensorFlow's GradientTape, and a line says so and why.
     dataset: batches of (input, target), from ``make_dataset`` or a ``tf.data.Dataset`` of your own.
     recipe: ``"quick"``, ``"book"``, ``"fine_tune"`` (for a model that is trained already) or a ``Recipe``: learning
-        rate, schedule, clipping; epochs: another number of them.
+        rate, schedule, clipping; None: that of ``build_model`` or ``load_model``. epochs: another number of them.
     held_out_ids: ids, ``[n]``, that are not in ``dataset``. They are measured after each epoch (``bits_per_char``), and
         in the end the model has the weights of the best epoch; without them, those of the last. A model that is trained
         already is measured before, too, and keeps its weights if no epoch is better.
@@ -48,8 +48,7 @@ def train(
     Returns the history, with a value for each epoch: ``"loss"``, the mean over its batches while the model was learning
     from them, in nats per character; and ``"held_out_bits"``, in bits per character, if asked for. What can't be used
     raises ValueError, TypeError or OSError before the first step (the ids of a dataset of your own, before the step
-    that would take them); a loss of NaN raises FloatingPointError, and the model
-    has the weights from before the epoch.
+    that would take them); a loss of NaN raises FloatingPointError, and the model has the weights from before the epoch.
     """
     recipe = find_recipe(recipe or getattr(model, "recipe", "quick"), epochs)
     return _Training(model, dataset, recipe, held_out_ids, checkpoint).run()
@@ -63,8 +62,10 @@ def bits_per_char(model: "keras.Sequential", ids: np.ndarray, learn: bool = Fals
     because one step at a time is too little work for TensorFlow.
 
     learn: go on learning from each character that has been paid for (``charlstm.step.surprise_while_learning``), as a
-        compressor does; the model itself stays as it is. Raises like ``weights_of``, or like ``check_ids`` for
-    less than two ids, or ids that are not the model's. Built in 04_training.
+        compressor does; the model itself stays as it is.
+
+    Raises like ``weights_of``, or like ``check_ids`` for less than two ids, or ids that are not the model's. Built in
+    04_training.
     """
     weights = weights_of(model)
     ids = check_ids(ids, sizes_of(weights)[0], least=2)
