@@ -23,7 +23,10 @@ def build_model(
     """Keras's Embedding, LSTM, Dense: from ids, int32 ``[B, T]``, to logits, float32 ``[B, T, vocab_size]``.
 
     This is the textbook's model (chapter 16) with any recipe; what differs is how large the embedding's first random
-    numbers are, and a Dropout layer after the LSTM if the recipe asks for one. ``train`` takes the same recipe. Raises ValueError if a size is below 1, or for an unknown recipe. Built in notebook 03_model.
+    numbers are, and a Dropout layer after the LSTM if the recipe asks for one. ``train`` takes the same recipe.
+
+    Raises ValueError if a size is below 1, or for an unknown recipe, and TypeError for a vocabulary in place of its
+    size. Built in notebook 03_model.
     """
     import keras
 

@@ -118,8 +118,9 @@ def write_arrays(
 def load_model(path: str | os.PathLike) -> tuple["keras.Sequential", Vocabulary]:
     """The model and vocabulary that ``save_model`` wrote to ``path``; its weights become float32 again.
 
-    The file of a ``train(..., checkpoint=path)`` will do, too: it gives the best weights until then. ``train`` takes the
-    recipe ``"fine_tune"`` for the model, if it is told no other.
+    The file of a ``train(..., checkpoint=path)`` will do, too: it gives the best weights until then. For the model,
+    ``train`` takes the recipe ``"fine_tune"`` if it is told no other.
+
     Raises FileNotFoundError, or ValueError for a file that is damaged or not of this format. (Notebook 03_model.)
     """
     weights, vocabulary, _ = read_model_file(path)

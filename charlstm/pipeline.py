@@ -26,7 +26,8 @@ def split_input_target(chunk: "np.ndarray | tf.Tensor") -> tuple:
 def check_ids(ids: np.ndarray, vocab_size: int | None = None, least: int = 1) -> np.ndarray:
     """``ids`` as an array of integers of shape ``[n]``, if that is what they are, and of ``vocab_size`` characters.
 
-    The smallest and the largest are looked at, and the vocabulary that they were made with, if they remember it (``Ids``).
+    The smallest and the largest are looked at, and the vocabulary they were made with, if they remember it (``Ids``).
+
     Raises TypeError for anything else, and ValueError for fewer than ``least`` ids, or for ids out of range.
     """
     array = ids if isinstance(ids, np.ndarray) else np.asarray(ids)

@@ -79,8 +79,8 @@ RECIPES = {
 
 
 def find_recipe(recipe: str | Recipe, epochs: int | None = None) -> Recipe:
-    """The recipe of this name, or the one given, for ``epochs`` if given. Raises ValueError for an unknown name, and TypeError
-    for what is neither."""
+    """The recipe of this name, or the one given, for ``epochs`` if given. Raises ValueError for an unknown name, and
+    TypeError for what is neither."""
     if isinstance(recipe, str):
         if recipe not in RECIPES:
             raise ValueError(f"there is no recipe {recipe!r}: take one of {', '.join(RECIPES)}, or make a Recipe")
