@@ -4,10 +4,10 @@ Every name below is built by hand in a notebook before it is imported from here:
 
     01_data      load_corpus, Corpus, Vocabulary, split
     02_pipeline  make_dataset, split_input_target
-    03_model     build_model, save_model, load_model, load_pretrained, read_card
-    04_training  train, bits_per_char, RECIPES, Recipe
-    05_sampling  Generator, scaled_softmax
-    06_speed     charlstm.step, charlstm.update
+    04_model     build_model, save_model, load_model, load_pretrained, read_card
+    05_training  train, bits_per_char, RECIPES, Recipe
+    06_sampling  Generator, scaled_softmax
+    09_speed     charlstm.step, charlstm.update
 
 TensorFlow takes seconds to import, so no module imports it before a function needs it.
 """

@@ -1,4 +1,4 @@
-"""A file from which an interrupted training goes on. Used in notebook 04_training."""
+"""A file from which an interrupted training goes on. Used in notebook 05_training."""
 
 import json
 import os
@@ -12,7 +12,7 @@ from charlstm.model_file import CHECKPOINT_FORMAT, path_to_write, read_arrays, w
 
 
 class Checkpoint:
-    """A file from which an interrupted training goes on as if nothing had happened (notebook 04_training).
+    """A file from which an interrupted training goes on as if nothing had happened (notebook 05_training).
 
     path: of the file; the one before it is kept beside it, with ``.previous`` at the end of its name.
     training: what must be the same when it goes on, such as the text and the recipe: names and values for JSON.

@@ -1,4 +1,4 @@
-"""The network, in Keras and, for one step at a time, in NumPy. Built by hand in notebook 03_model."""
+"""The network, in Keras and, for one step at a time, in NumPy. Built by hand in notebook 04_model."""
 
 import contextlib
 import itertools
@@ -26,7 +26,7 @@ def build_model(
     numbers are, and a Dropout layer after the LSTM if the recipe asks for one. ``train`` takes the same recipe.
 
     Raises ValueError if a size is below 1, or for an unknown recipe, and TypeError for a vocabulary in place of its
-    size. Built in notebook 03_model.
+    size. Built in notebook 04_model.
     """
     import keras
 
@@ -139,7 +139,7 @@ class StepwiseLSTM:
     """The network in plain NumPy, one character of each of B streams at a time, for those who need nothing more.
 
     Its names and shapes of the weights are the package's. Another cell, such as a GRU, would be another such class.
-    Embedding and input kernel are multiplied once, into a table with a row for each character (notebook 05_sampling).
+    Embedding and input kernel are multiplied once, into a table with a row for each character (notebook 06_sampling).
     """
 
     @staticmethod

@@ -1,4 +1,4 @@
-"""A model in one .safetensors file: weights, vocabulary and card. Used in notebook 03_model."""
+"""A model in one .safetensors file: weights, vocabulary and card. Used in notebook 04_model."""
 
 import contextlib
 import glob
@@ -38,7 +38,7 @@ def save_model(
 
     An older file at ``path`` is replaced whole or not at all. Raises ValueError or TypeError like ``weights_of`` and
     ``check_weights``, or for a card that JSON can't hold, and OSError like ``path_to_write``. Used in notebooks
-    03_model and 04_training.
+    04_model and 05_training.
     """
     from importlib.metadata import version
 
@@ -121,7 +121,7 @@ def load_model(path: str | os.PathLike) -> tuple["keras.Sequential", Vocabulary]
     The file of a ``train(..., checkpoint=path)`` will do, too: it gives the best weights until then. For the model,
     ``train`` takes the recipe ``"fine_tune"`` if it is told no other.
 
-    Raises FileNotFoundError, or ValueError for a file that is damaged or not of this format. (Notebook 03_model.)
+    Raises FileNotFoundError, or ValueError for a file that is damaged or not of this format. (Notebook 04_model.)
     """
     weights, vocabulary, _ = read_model_file(path)
     model = build_model(*sizes_of(weights), recipe="fine_tune")
@@ -130,7 +130,7 @@ def load_model(path: str | os.PathLike) -> tuple["keras.Sequential", Vocabulary]
 
 
 def load_pretrained() -> tuple["keras.Sequential", Vocabulary]:
-    """The model in this package, trained on Grimm's Fairy Stories, and its vocabulary. Used from 03_model on."""
+    """The model in this package, trained on Grimm's Fairy Stories, and its vocabulary. Used from 04_model on."""
     return load_model(PRETRAINED)
 
 

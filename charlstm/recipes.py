@@ -1,4 +1,4 @@
-"""All choices of a training under one name. Used from notebook 04_training on."""
+"""All choices of a training under one name. Used from notebook 05_training on."""
 
 import dataclasses
 from typing import TYPE_CHECKING

@@ -1,4 +1,4 @@
-"""Text from a trained model, one character after another. Built by hand in notebook 05_sampling."""
+"""Text from a trained model, one character after another. Built by hand in notebook 06_sampling."""
 
 import functools
 import operator
@@ -24,7 +24,7 @@ def scaled_softmax(logits: np.ndarray, scale_factor: float = 1.0) -> np.ndarray:
     """Probabilities, of the same shape as ``logits`` (``[..., V]``), that sum to 1 along the last axis.
 
     scale_factor: chapter 16's alpha, by which the logits are multiplied first; it is 1 / temperature. Above 1 the
-        likely characters become likelier; near 0 all become equally likely. Built in notebook 05_sampling.
+        likely characters become likelier; near 0 all become equally likely. Built in notebook 06_sampling.
     """
     scaled = np.asarray(logits) * scale_factor
     exponentials = np.exp(scaled - scaled.max(axis=-1, keepdims=True))  # the largest is exp(0): nothing can overflow
@@ -35,7 +35,7 @@ class Generator:
     """Writes text with a model's weights in plain NumPy, one step for each character, carrying the LSTM's state.
 
     Its probabilities are those of the Keras model; it is faster because it neither reads the text again for each new
-    character nor starts a TensorFlow computation for each step (``StepwiseLSTM``; notebook 05_sampling).
+    character nor starts a TensorFlow computation for each step (``StepwiseLSTM``; notebook 06_sampling).
 
     weights: by name, as in the model file; ``from_model`` and ``load`` bring them. Raises ValueError like
         ``check_weights``.

@@ -1,4 +1,4 @@
-"""One training step written by hand, from the ids to the loss and back. Built in notebook 06_speed.
+"""One training step written by hand, from the ids to the loss and back. Built in notebook 09_speed.
 
 B sequences, T steps, V characters, E embedding dimensions, H units; the 4H gates are in Keras's
 order: i, f, candidate g, o. Within the loops a sequence is a column, so that each gate is one block

@@ -1,4 +1,4 @@
-"""Training a model, and measuring it on text that it has not seen. Built by hand in notebook 04_training."""
+"""Training a model, and measuring it on text that it has not seen. Built by hand in notebook 05_training."""
 
 import dataclasses
 import gc
@@ -31,7 +31,7 @@ def train(
     held_out_ids: np.ndarray | None = None,
     checkpoint: str | os.PathLike | None = None,
 ) -> dict[str, list[float]]:
-    """Train with Adam and cross-entropy (chapter 16) and print a line for each epoch. Built in notebook 04_training.
+    """Train with Adam and cross-entropy (chapter 16) and print a line for each epoch. Built in notebook 05_training.
 
     model: of ``build_model``, for which each step is the hand-written one (``charlstm.step``); with another Keras model
         from ids to logits, or on a GPU, it is TensorFlow's GradientTape, and a line says so and why.
@@ -65,7 +65,7 @@ def bits_per_char(model: "keras.Sequential", ids: np.ndarray, learn: bool = Fals
         compressor does; the model itself stays as it is.
 
     Raises like ``weights_of``, or like ``check_ids`` for less than two ids, or ids that are not the model's. Built in
-    04_training.
+    05_training.
     """
     weights = weights_of(model)
     ids = check_ids(ids, sizes_of(weights)[0], least=2)

@@ -1,4 +1,4 @@
-"""One step in the training of a Keras model, by hand (``charlstm.step``) or by tape, as one graph. Used in 06_speed."""
+"""One step in the training of a Keras model, by hand (``charlstm.step``) or by tape, as one graph. Used in 09_speed."""
 
 import functools
 import statistics

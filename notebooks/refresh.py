@@ -2,8 +2,14 @@
 
 Every notebook (or those that are named) is executed from its first cell in a fresh kernel, and what is written back is
 made the same on every machine: cells counted from 1, no times of day, no ids but the cells' own, nothing about the
-machine. So two runs differ only where a figure differs. The links at the head of each notebook, its set-up cell and the
-badges of README.md are written from the repository address in pyproject.toml; --no-run does only that.
+machine. So two runs differ only where a figure differs.
+
+What stands twice has one source, and is written from it (--no-run does only that):
+- the set-up cell, the links, the line that says where in the course one is, from the list of notebooks and the
+  repository address in pyproject.toml;
+- the exercises of a notebook, from its solutions: there each exercise is four cells, the task, where the reader begins,
+  the answer, the check; the notebook has all but the answer;
+- the tables in README.md and notebooks/README.md, from each notebook's title and its reading and running time.
 
 A notebook in which a cell fails, or writes to the error stream, is not written.
 """
@@ -22,32 +28,41 @@ ROOT = NOTEBOOKS.parent
 REPOSITORY = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["urls"]["Repository"]
 COLAB = REPOSITORY.replace("https://github.com/", "https://colab.research.google.com/github/") + "/blob/main/notebooks/"
 
+HERE = "You are here:"
+BEGIN, END = "<!-- written by refresh.py: -->", "<!-- end -->"
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
 SETUP = f"""\
 # Set-up, the same in every notebook. On Google Colab it installs charlstm.
 import sys
-
 if "google.colab" in sys.modules:
     %pip install -q "charlstm @ git+{REPOSITORY}"
 try:
     import charlstm
 except ModuleNotFoundError:
-    raise ImportError("no charlstm here: upload its wheel or source zip, and run %pip install -q charlstm*") from None
+    advice = "upload its wheel or source zip, and run %pip install -q charlstm*"
+    raise ImportError(f"no charlstm here: {{advice}}") from None
 charlstm.import_tensorflow_quietly()  # takes a few seconds"""
 
 
+def notebooks() -> list[Path]:
+    return sorted(NOTEBOOKS.glob("[0-9]*.ipynb"))
+
+
 def links(path: Path) -> str:
-    """The line below a notebook's title: to the notebooks before and after it, to the contents, and to Colab."""
+    """The lines below a notebook's title: to the notebooks before and after it, to the contents, to Colab, and where in
+    the course it stands."""
     if path.parent.name == "solutions":
         here = f"solutions/{path.name}"
         return f"[← {path.stem}](../{path.name}) · [contents](../README.md) · {badge(here)}"
-    paths = sorted(NOTEBOOKS.glob("[0-9]*.ipynb"))
+    paths = notebooks()
     place = paths.index(path)
     before, after = paths[place - 1 : place], paths[place + 1 : place + 2]
     parts = [f"[← {p.stem}]({p.name})" for p in before] + ["[contents](README.md)"]
     parts += [f"[{p.stem} →]({p.name})" for p in after]
-    return " · ".join(parts) + f" · {badge(path.name)}"
+    names = [p.stem.replace("_", " ") for p in paths]
+    names[place] = f"**{names[place]}**"
+    return " · ".join(parts) + f" · {badge(path.name)}\n\n{HERE} {' › '.join(names)}"
 
 
 def badge(name: str) -> str:
@@ -57,9 +72,31 @@ def badge(name: str) -> str:
 def write_head(notebook: nbformat.NotebookNode, path: Path) -> None:
     """The title cell's line of links, and the set-up cell below it."""
     title, *rest = notebook.cells[0].source.split("\n")
-    rest = [line for line in rest if "colab.research.google.com" not in line]
+    rest = [line for line in rest if "colab.research.google.com" not in line and not line.startswith(HERE)]
     notebook.cells[0].source = "\n\n".join([title, links(path), "\n".join(rest).strip()])
     notebook.cells[1].source = SETUP
+
+
+def write_exercises(notebook: nbformat.NotebookNode, path: Path) -> None:
+    """The task, the beginning and the check of each exercise, as they stand in the solutions."""
+    if path.parent.name == "solutions" or not (source := path.parent / "solutions" / path.name).exists():
+        return
+    is_task = [cell.source.startswith("### Exercise ") for cell in notebook.cells]
+    start = is_task.index(True)
+    end = len(notebook.cells) - is_task[::-1].index(True) + 2
+    if run := [cell for cell in notebook.cells[start:end] if cell.source.startswith("## ")]:
+        raise ValueError(f"{path.name}: {run[0].source!r} stands between the exercises")
+    cells, exercises = nbformat.read(source, as_version=4).cells, []
+    for number, cell in enumerate(cells):
+        if cell.source.startswith("### Exercise "):
+            exercises += [cell, cells[number + 1], cells[number + 3]]
+    before = {cell.source: cell for cell in notebook.cells[start:end]}
+    for cell in exercises:
+        cell.metadata = {}  # with no answer there is nothing to compare
+        if cell.cell_type == "code":
+            known = before.get(cell.source, {"outputs": [], "execution_count": None})
+            cell.outputs, cell.execution_count = known["outputs"], known["execution_count"]
+    notebook.cells[start:end] = exercises
 
 
 def execute(notebook: nbformat.NotebookNode, folder: Path) -> None:
@@ -87,16 +124,16 @@ def normalise(notebook: nbformat.NotebookNode) -> None:
         "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
         "language_info": {"name": "python"},
     }
-    for number, cell in enumerate(notebook.cells, 1):
+    for cell in notebook.cells:
         cell.metadata = {"tags": cell.metadata["tags"]} if cell.metadata.get("tags") else {}
         if cell.cell_type == "code":  # a widget lives only as long as its kernel
             cell.outputs = [output for output in cell.outputs if WIDGET not in output.get("data", {})]
-        cell.id = f"cell-{number:02}"
 
 
 def refresh(path: Path, run: bool) -> None:
     notebook = nbformat.read(path, as_version=4)
     write_head(notebook, path)
+    write_exercises(notebook, path)
     if run:
         execute(notebook, path.parent)
     normalise(notebook)
@@ -104,28 +141,43 @@ def refresh(path: Path, run: bool) -> None:
     path.write_text(nbformat.writes(notebook) + "\n", encoding="utf-8", newline="\n")
 
 
-def refresh_readme() -> None:
-    readme = ROOT / "README.md"
-    text = readme.read_text(encoding="utf-8")
-    text = re.sub(r"https://colab\.research\.google\.com/github/[^)]*/", COLAB, text)
-    text = re.sub(r"git clone https://[^`]*", f"git clone {REPOSITORY}", text)
-    readme.write_text(text, encoding="utf-8", newline="\n")
+def row(path: Path, folder: str, last: str) -> str:
+    """A line of a table: the notebook, its question, the minutes to read, how long it runs, and one thing more."""
+    head = nbformat.read(path, as_version=4).cells[0].source
+    title, question = head.splitlines()[0].removeprefix("# ").split(": ", 1)
+    reading, running = re.search(r"Reading time: (\S+) minutes; running time: ([^.]*)\.", head).groups()
+    return f"| [{title}]({folder}{path.name}) | {question} | {reading} | {running} | {last} |"
+
+
+def refresh_readmes() -> None:
+    """The tables of notebooks, the badges and the address."""
+    solution = "[solutions](solutions/{})"
+    for readme, folder in (ROOT / "README.md", "notebooks/"), (NOTEBOOKS / "README.md", ""):
+        table = ["| notebook | its question | minutes to read | to run | |", "|---|---|---|---|---|"]
+        for path in notebooks():
+            solved = solution.format(path.name) if (NOTEBOOKS / "solutions" / path.name).exists() else ""
+            table.append(row(path, folder, badge(path.name) if folder else solved))
+        text = readme.read_text(encoding="utf-8")
+        before, _, rest = text.partition(f"{BEGIN}\n")
+        text = "\n".join([before + BEGIN, *table, END + rest.partition(END)[2]])
+        text = re.sub(r"git clone https://[^`]*", f"git clone {REPOSITORY}", text)
+        readme.write_text(text, encoding="utf-8", newline="\n")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("notebooks", nargs="*", type=Path, help="notebooks to refresh; all by default")
-    parser.add_argument("--no-run", action="store_true", help="write links, badges and set-up cells only")
+    parser.add_argument("--no-run", action="store_true", help="write only what has its source elsewhere")
     arguments = parser.parse_args()
     if not arguments.no_run:
         charlstm.load_corpus("grimm")  # what is committed shows Grimm: without it, stop here with what to do
     for path in arguments.notebooks or [
-        *sorted(NOTEBOOKS.glob("[0-9]*.ipynb")),
         *sorted(NOTEBOOKS.glob("solutions/*.ipynb")),
+        *notebooks(),
     ]:
         print(path.name, flush=True)
         refresh(path.resolve(), run=not arguments.no_run)
-    refresh_readme()
+    refresh_readmes()
 
 
 if __name__ == "__main__":

@@ -133,7 +133,7 @@ def test_quickstart_runs_to_its_end_and_shows_its_figure(run_all):
 
 
 def test_the_temperature_slider_changes_the_text(run_all):
-    page, saved = run_all("05_sampling")
+    page, saved = run_all("06_sampling")
     assert not [output for output in outputs(saved) if output.output_type == "error"]
     widget = page.locator(".widget-interact")
     before = widget.inner_text()

@@ -36,16 +36,7 @@ def code_cells(notebook):
     return [cell for cell in notebook.cells if cell.cell_type == "code"]
 
 
-def test_all_notebooks_are_there():
-    assert [path.stem for path in NOTEBOOKS] == [
-        "00_quickstart",
-        "01_data",
-        "02_pipeline",
-        "03_model",
-        "04_training",
-        "05_sampling",
-        "06_speed",
-    ]
+def test_all_but_the_first_have_solutions():
     assert [path.name for path in SOLUTIONS] == [path.name for path in NOTEBOOKS[1:]]
 
 
@@ -85,23 +76,19 @@ def test_minutes_at_the_beginning_and_figures_at_the_end(path):
 
 
 @pytest.mark.parametrize("path", SOLUTIONS, ids=lambda path: path.stem)
-def test_exercises_and_solutions_have_the_same_tasks_and_checks(path):
-    exercises, solutions = (
-        find_exercises(nbformat.read(folder / path.name, as_version=4)) for folder in (FOLDER, path.parent)
-    )
-    assert len(exercises) == len(solutions) == 3
-    for number, (exercise, solution) in enumerate(zip(exercises, solutions, strict=True), 1):
-        assert exercise[0].source == solution[0].source and exercise[2].source == solution[2].source
-        assert exercise[1].source != solution[1].source
-        assert f"Exercise {number}: no answer yet.\n" == exercise[2].outputs[0].text
-        assert solution[2].outputs[0].text.startswith(f"Exercise {number}: right.")
-        assert "nbval-check-output" in solution[2].metadata.tags
+def test_solutions_are_right_and_exercises_wait_for_an_answer(path):
+    """(That both have the same tasks and checks is the part of refresh.py.)"""
+    exercises, solutions = (nbformat.read(folder / path.name, as_version=4).cells for folder in (FOLDER, path.parent))
+    tasks = [[i for i, cell in enumerate(cells) if is_task(cell)] for cells in (exercises, solutions)]
+    assert len(tasks[0]) == len(tasks[1]) >= 2
+    for number, (task, solved) in enumerate(zip(*tasks, strict=True), 1):
+        assert f"Exercise {number}: no answer yet.\n" == exercises[task + 2].outputs[0].text
+        assert solutions[solved + 3].outputs[0].text.startswith(f"Exercise {number}: right.")
+        assert "nbval-check-output" in solutions[solved + 3].metadata.tags
 
 
-def find_exercises(notebook):
-    """The cells of each exercise: its task, the answer, the check."""
-    cells = notebook.cells
-    return [cells[i : i + 3] for i, cell in enumerate(cells) if cell.source.startswith("### Exercise ")]
+def is_task(cell) -> bool:
+    return cell.source.startswith("### Exercise ")
 
 
 def test_metadata(notebook, code_cells):

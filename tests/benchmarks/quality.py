@@ -32,7 +32,7 @@ class KneserNey:
     """Counts of all rows of up to ``max_order`` characters, and the probabilities made of them, interpolated.
 
     A row of k characters is one integer, in base V + 2, so that NumPy can sort and count rows. Its last digit is a
-    character, the digits before are the context of this character. Notebook 04_training has the same with dictionaries.
+    character, the digits before are the context of this character. Notebook 05_training has the same with dictionaries.
     """
 
     def __init__(self, train_ids: np.ndarray, vocab_size: int, max_order: int):
