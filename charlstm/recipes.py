@@ -78,6 +78,25 @@ RECIPES = {
 }
 
 
+@dataclasses.dataclass(frozen=True)
+class DynamicEvaluation:
+    """How a model learns on while it reads (Krause et al. 2018): ``bits_per_char(model, ids, learn=LEARNING_ON)``.
+
+    After every ``seq_length`` characters each weight takes a step down its gradient: ``learning_rate`` times the
+    gradient over the root of a running mean of its square (which keeps ``decay`` of itself) plus ``epsilon``; and a
+    step back to where it was in the beginning, of ``pull`` times the way.
+    """
+
+    seq_length: int = 25
+    learning_rate: float = 0.001
+    decay: float = 0.99
+    epsilon: float = 0.001
+    pull: float = 0.0005
+
+
+LEARNING_ON = DynamicEvaluation()
+
+
 def find_recipe(recipe: str | Recipe, epochs: int | None = None) -> Recipe:
     """The recipe of this name, or the one given, for ``epochs`` if given. Raises ValueError for an unknown name, and
     TypeError for what is neither."""

@@ -10,6 +10,8 @@ everything else in float32.
 import numpy as np
 import tensorflow as tf
 
+from charlstm.recipes import LEARNING_ON, DynamicEvaluation
+
 MATMUL_DTYPES = ("float32", "bfloat16")
 Weights = dict[str, tf.Tensor]  # by the names, and of the shapes, in charlstm.model; float32
 State = tuple[tf.Tensor, tf.Tensor]  # hidden and cell state, float32 [B, H] each
@@ -158,42 +160,38 @@ def weight_gradients(
 
 
 def surprise_while_learning(
-    weights: dict[str, np.ndarray],
-    ids: np.ndarray,
-    seq_length: int = 25,
-    learning_rate: float = 0.001,
-    decay: float = 0.99,
-    epsilon: float = 0.001,
-    pull: float = 0.0005,
+    weights: dict[str, np.ndarray], ids: np.ndarray, settings: DynamicEvaluation = LEARNING_ON
 ) -> np.ndarray:
-    """How many bits each of ``ids`` (``[n]``) after the first comes as to a network that learns on while it reads:
-    float32 ``[n - 1]``. (Dynamic evaluation: Krause et al. 2018.)
+    """How many bits each of ``ids`` (``[n]``) after the first comes as to a network that learns on
+    while it reads: float32 ``[n - 1]``. (Dynamic evaluation: Krause et al. 2018.)
 
-    After every ``seq_length`` characters, each weight takes a step down its gradient: ``learning_rate`` times the
-    gradient over the root of a running mean of its square (of ``decay``) plus ``epsilon``; and a step of ``pull`` times
-    the way back to where it was in the beginning. ``weights``, which are not changed, have the names and shapes of
-    ``charlstm.model``.
+    weights: with the names and shapes of ``charlstm.model``; they are not changed.
     """
     now = {name: tf.Variable(weight) for name, weight in weights.items()}
     squares = {name: tf.Variable(tf.zeros_like(weight)) for name, weight in weights.items()}
     vocab_size, units = len(weights["embeddings"]), len(weights["dense_kernel"])
 
     @tf.function(input_signature=[tf.TensorSpec((1, None), tf.int32)] * 2 + [tf.TensorSpec((1, units))] * 2)
-    def read_and_learn(inputs, targets, h, c):
+    def read_and_learn(inputs, targets, h_0, c_0):
         values = {name: variable.value() for name, variable in now.items()}
-        outputs, *_ = forward(values, tf.one_hot(tf.transpose(inputs), vocab_size), h, c)
+        characters = tf.one_hot(tf.transpose(inputs), vocab_size)
+        outputs, kept, *state = forward(values, characters, h_0, c_0)
         logits = outputs @ values["dense_kernel"] + values["dense_bias"]
         nats = tf.nn.sparse_softmax_cross_entropy_with_logits(targets[0], logits)
-        _, gradients, state = loss_and_gradients(values, inputs, targets, (h, c))
+        _, d_outputs, gradients = loss_and_its_gradient(values, outputs, tf.transpose(targets))
+        d_gates = backward(values["lstm_recurrent_kernel"], kept, d_outputs, "float32")
+        h_before = tf.concat([h_0, outputs[:-1]], axis=0)
+        gradients |= weight_gradients(values, h_before, characters, d_gates)
         for name, gradient in gradients.items():
-            square = squares[name].assign(decay * squares[name] + (1 - decay) * gradient * gradient)
-            back = pull * (weights[name] - values[name])
-            now[name].assign_add(back - learning_rate * gradient / (tf.sqrt(square) + epsilon))
+            mean = settings.decay * squares[name] + (1 - settings.decay) * gradient * gradient
+            downhill = settings.learning_rate * gradient / (tf.sqrt(mean) + settings.epsilon)
+            squares[name].assign(mean)
+            now[name].assign_add(settings.pull * (weights[name] - values[name]) - downhill)
         return nats, state
 
     ids, nats, state = np.asarray(ids, np.int32)[None], [], (tf.zeros((1, units)),) * 2
-    for start in range(0, ids.shape[1] - 1, seq_length):
-        chunk = ids[:, start : start + seq_length + 1]
+    for start in range(0, ids.shape[1] - 1, settings.seq_length):
+        chunk = ids[:, start : start + settings.seq_length + 1]
         surprise, state = read_and_learn(chunk[:, :-1], chunk[:, 1:], *state)
         nats.append(surprise.numpy())
     return np.concatenate(nats) / np.float32(np.log(2))

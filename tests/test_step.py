@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from charlstm.model import StepwiseLSTM
+from charlstm.recipes import DynamicEvaluation
 from charlstm.step import loss_and_gradients, surprise_while_learning
 
 TOLERANCE = {"float32": 1e-5, "bfloat16": 3e-2}
@@ -101,11 +102,11 @@ def test_what_is_learned_while_reading_makes_the_rest_cheaper_and_the_first_part
     weights = {name: weight.numpy() for name, weight in random_weights().items()}
     before = {name: weight.copy() for name, weight in weights.items()}
     ids = np.tile(np.arange(VOCAB_SIZE), 60)
-    bits = surprise_while_learning(weights, ids, seq_length=10, learning_rate=0.01)
+    bits = surprise_while_learning(weights, ids, DynamicEvaluation(seq_length=10, learning_rate=0.01))
     frozen = StepwiseLSTM(weights).surprise(ids)
     assert bits.shape == frozen.shape and bits.dtype == np.float32
     np.testing.assert_allclose(bits[:10], frozen[:10], rtol=1e-4)  # nothing has been learned yet
     assert bits[-100:].mean() < 0.5 * frozen[-100:].mean()
     assert all(np.array_equal(before[name], weights[name]) for name in weights)
-    still = surprise_while_learning(weights, ids, learning_rate=0.0)
+    still = surprise_while_learning(weights, ids, DynamicEvaluation(learning_rate=0.0))
     np.testing.assert_allclose(still, frozen, rtol=1e-4, atol=1e-5)

@@ -1,0 +1,83 @@
+"""What a trained network does while it reads, in plain NumPy. Built in notebook 08_inside."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from charlstm.model import StepwiseLSTM, one_blas_thread, sizes_of
+from charlstm.sampling import scaled_softmax
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What happened at each of n characters, float32; H units, V characters of the vocabulary.
+
+    input_gate, forget_gate, candidate, output_gate, cell, hidden: ``[n, H]``.
+    probabilities: of what comes next, ``[n, V]``.
+    surprise: bits that each character but the first came as, ``[n - 1]``.
+    """
+
+    input_gate: np.ndarray
+    forget_gate: np.ndarray
+    candidate: np.ndarray
+    output_gate: np.ndarray
+    cell: np.ndarray
+    hidden: np.ndarray
+    probabilities: np.ndarray
+    surprise: np.ndarray
+
+
+def read_closely(weights: dict[str, np.ndarray], ids: np.ndarray, switched_off: Sequence[int] = ()) -> Reading:
+    """Read ``ids`` (``[n]``) from a state of zeros, and keep everything. ``weights``: as of ``weights_of``.
+
+    switched_off: units whose cell state is held at 0, to see what the network can't do without them.
+    """
+    table = weights["embeddings"] @ weights["lstm_kernel"] + weights["lstm_bias"]
+    hidden = cell = np.zeros(sizes_of(weights)[2], np.float32)
+    kept = []
+    with one_blas_thread():
+        for char_id in ids:
+            gates = table[char_id] + hidden @ weights["lstm_recurrent_kernel"]
+            i, f, g, o = np.split(gates, 4)
+            i, f, o = (0.5 * np.tanh(0.5 * gate) + 0.5 for gate in (i, f, o))  # the sigmoid
+            g = np.tanh(g)
+            cell = f * cell + i * g
+            cell[[*switched_off]] = 0
+            hidden = o * np.tanh(cell)
+            kept.append((i, f, g, o, cell, hidden))
+    states = np.stack(kept, axis=1)  # [6, n, H]
+    probabilities = scaled_softmax(states[-1] @ weights["dense_kernel"] + weights["dense_bias"])
+    surprise = -np.log2(probabilities[np.arange(len(ids) - 1), ids[1:]])
+    return Reading(*states, probabilities, surprise)
+
+
+def surprise_with_context(weights: dict[str, np.ndarray], ids: np.ndarray, places: np.ndarray, length: int):
+    """Bits that the characters at ``places`` come as to a network that has seen only the ``length`` characters before
+    each, from a state of zeros: float32, one for each place. All windows are read as one batch."""
+    network = StepwiseLSTM(weights)
+    state = tuple(np.repeat(part, len(places), axis=0) for part in network.empty_state())
+    for back in range(length, 0, -1):
+        logits, state = network.step(ids[places - back], state)
+    return -np.log2(scaled_softmax(logits)[np.arange(len(places)), ids[places]])
+
+
+def telling_apart(values: np.ndarray, is_so: np.ndarray) -> np.ndarray:
+    """How well each of the units alone tells places where something ``is_so``, bool ``[n]``, from the others: the
+    probability that its value, ``[n, H]``, is larger at a place of the first kind than at one of the second (AUC; 0.5
+    for chance, 0 and 1 for always right), ``[H]``."""
+    ranks = values.argsort(axis=0).argsort(axis=0)
+    n_so, n_not = is_so.sum(), (~is_so).sum()
+    return (ranks[is_so].sum(axis=0) - n_so * (n_so - 1) / 2) / (n_so * n_not)
+
+
+def importance(weights: dict[str, np.ndarray], ids: np.ndarray, next_id: int) -> np.ndarray:
+    """How many bits more ``next_id`` would come as after ``ids`` (``[n]``), were each of them left out: ``[n]``."""
+    left_out = np.array([np.delete(ids, place) for place in range(len(ids))])
+
+    def bits(rows: np.ndarray) -> np.ndarray:
+        padded = np.concatenate([rows, np.full((len(rows), 1), next_id)], axis=1)
+        ends = np.arange(1, len(padded) + 1) * padded.shape[1] - 1
+        return surprise_with_context(weights, padded.ravel(), ends, rows.shape[1])
+
+    return bits(left_out) - bits(ids[None])

@@ -1,0 +1,68 @@
+"""charlstm.inside: what the network does while it reads."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from charlstm.inside import importance, read_closely, surprise_with_context, telling_apart
+from charlstm.model import StepwiseLSTM
+
+
+def random_weights(seed: int, sizes=(7, 5, 6)) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    shapes = StepwiseLSTM.weight_shapes(*sizes)
+    return {name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
+
+
+@settings(deadline=None, max_examples=25)
+@given(seed=st.integers(0, 1000), ids=st.lists(st.integers(0, 6), min_size=2, max_size=30))
+def test_it_reads_as_the_model_does(seed, ids):
+    weights, ids = random_weights(seed), np.array(ids)
+    reading, network = read_closely(weights, ids), StepwiseLSTM(weights)
+    np.testing.assert_allclose(reading.surprise, network.surprise(ids), atol=1e-4)
+    state = network.empty_state()
+    for place, char_id in enumerate(ids):
+        _, state = network.step([char_id], state)
+        np.testing.assert_allclose([reading.hidden[place], reading.cell[place]], np.squeeze(state, 1), atol=1e-5)
+    np.testing.assert_allclose(reading.probabilities.sum(axis=1), 1, atol=1e-5)
+    np.testing.assert_allclose(reading.output_gate * np.tanh(reading.cell), reading.hidden, atol=1e-6)
+
+
+def test_a_unit_that_is_switched_off_says_nothing():
+    weights, ids = random_weights(1), np.array([1, 2, 3, 4, 5])
+    reading = read_closely(weights, ids, switched_off=[2, 4])
+    assert not reading.hidden[:, [2, 4]].any() and reading.hidden[:, [0, 1, 3, 5]].all()
+    silent = weights | {"dense_kernel": weights["dense_kernel"].copy()}
+    silent["lstm_recurrent_kernel"] = weights["lstm_recurrent_kernel"].copy()
+    for name in ("dense_kernel", "lstm_recurrent_kernel"):
+        silent[name][[2, 4]] = 0  # nobody listens to them
+    np.testing.assert_allclose(reading.probabilities, read_closely(silent, ids).probabilities, atol=1e-5)
+
+
+def test_with_all_that_came_before_the_surprise_is_that_of_reading():
+    weights, ids = random_weights(2), np.random.default_rng(2).integers(0, 7, size=20)
+    whole = StepwiseLSTM(weights).surprise(ids)
+    for place in (1, 5, 19):
+        np.testing.assert_allclose(
+            surprise_with_context(weights, ids, np.array([place]), place), whole[place - 1], atol=1e-4
+        )
+    last = surprise_with_context(weights, ids, np.array([4, 9, 14]), 3)
+    each = [StepwiseLSTM(weights).surprise(ids[place - 3 : place + 1])[-1] for place in (4, 9, 14)]
+    np.testing.assert_allclose(last, each, atol=1e-4)
+
+
+def test_telling_apart_is_the_share_of_pairs_in_order():
+    rng = np.random.default_rng(3)
+    values, is_so = rng.normal(size=(40, 3)), rng.random(40) < 0.3
+    values[:, 1] = is_so + 0.01 * rng.random(40)
+    pairs = values[is_so][:, None] > values[~is_so][None]
+    np.testing.assert_allclose(telling_apart(values, is_so), pairs.mean(axis=(0, 1)))
+    assert telling_apart(values, is_so)[1] == 1
+
+
+def test_importance_is_what_leaving_out_costs():
+    weights, ids = random_weights(4), np.array([3, 1, 4, 1, 5])
+    bits = [StepwiseLSTM(weights).surprise(np.append(row, 2))[-1] for row in (ids, np.delete(ids, 3))]
+    assert importance(weights, ids, 2)[3] == pytest.approx(bits[1] - bits[0], abs=1e-4)
+    assert importance(weights, ids, 2).shape == (5,)
