@@ -21,6 +21,7 @@ class Ids(np.ndarray):
     vocabulary: "Vocabulary | None" = None
 
     def __array_finalize__(self, source):
+        super().__array_finalize__(source)
         self.vocabulary = getattr(source, "vocabulary", None)
 
     def __array_wrap__(self, array, context=None, return_scalar=False):
