@@ -16,6 +16,7 @@ from charlstm.console import ask_for_fast_products, import_tensorflow_quietly
 from charlstm.data import Corpus, Vocabulary, load_corpus, split
 from charlstm.model import build_model
 from charlstm.model_file import load_model, load_pretrained, read_card, save_model
+from charlstm.page import save_page
 from charlstm.pipeline import make_dataset, split_input_target
 from charlstm.recipes import RECIPES, Recipe
 from charlstm.sampling import Generator, scaled_softmax

@@ -1,5 +1,7 @@
 """A file from which an interrupted training goes on. Used in notebook 05_training."""
 
+import dataclasses
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -8,7 +10,13 @@ import numpy as np
 
 from charlstm.console import say
 from charlstm.data import Vocabulary
+from charlstm.model import settings_of
 from charlstm.model_file import CHECKPOINT_FORMAT, path_to_write, read_arrays, write_arrays
+from charlstm.pipeline import Windows
+from charlstm.recipes import Recipe
+
+# What a training is in the midst of. The type of the products, too: a new measurement could choose another.
+PROGRESS = "history", "matmul_dtype", "schedule_epochs", "bits_before"
 
 
 class Checkpoint:
@@ -75,3 +83,38 @@ def _read_checkpoint(path: Path) -> tuple[dict, dict[str, np.ndarray]]:
         return {"training": dict(facts["training"]), "progress": dict(facts["progress"])}, arrays
     except (ValueError, KeyError, TypeError, RecursionError):
         raise ValueError(f"{path} is damaged: it does not say which training it is of, or how far") from None
+
+
+def describe(model, dataset: Windows, recipe: Recipe, held_out_ids: np.ndarray | None) -> dict:
+    """What must be the same when a training goes on. Raises ValueError for a dataset not made by ``make_dataset``."""
+    if not isinstance(dataset, Windows):
+        raise ValueError("a checkpoint needs a dataset that make_dataset made: no other can be set to an epoch")
+    checksum = None if held_out_ids is None else hashlib.sha256(np.asarray(held_out_ids, np.int32)).hexdigest()
+    choices = dataclasses.asdict(recipe)
+    del choices["epochs"]  # more of them may be asked for later
+    return {**settings_of(model), **choices, **dataset.describe(), "held-out text": checksum}
+
+
+def _variables(model) -> dict:
+    groups = {"model": model.variables, "optimizer": model.optimizer.variables}
+    return {f"{group} {i}": variable for group in groups for i, variable in enumerate(groups[group])}
+
+
+def snapshot(training) -> tuple[dict, dict[str, np.ndarray]]:
+    """All that a training is made of at the end of an epoch: numbers for JSON, and arrays."""
+    progress = {name: getattr(training, name) for name in PROGRESS} | {"entropy": training.dataset.entropy}
+    arrays = {name: np.asarray(variable) for name, variable in _variables(training.model).items()}
+    return progress, arrays | {f"best {i}": weight for i, weight in enumerate(training.best_weights)}
+
+
+def restore(training, progress: dict, arrays: dict[str, np.ndarray]) -> None:
+    """The reverse of ``snapshot``."""
+    chosen = training.matmul_dtype
+    for name in PROGRESS:
+        setattr(training, name, progress[name])
+    # None: it was begun, or goes on, where the hand-written step does not apply.
+    training.matmul_dtype = chosen and (training.matmul_dtype or chosen)
+    training.dataset.entropy = progress["entropy"]
+    for name, variable in _variables(training.model).items():
+        variable.assign(arrays[name])
+    training.best_weights = [arrays[f"best {i}"] for i in range(len(training.best_weights))]

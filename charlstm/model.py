@@ -57,7 +57,7 @@ def check_recipe(model: "keras.Model", recipe: Recipe, was_trained: bool) -> Non
     for name in () if was_trained else ("embeddings_stddev", "output_dropout"):
         if (here := getattr(recipe, name)) != (there := getattr(built, name)):
             raise ValueError(f"the model was built with {name}={there}, the recipe has {here}: build it with the same")
-    if recipe.carry_state or recipe.embedding_dropout or recipe.weight_drop:
+    if recipe.carry_state or recipe.embedding_dropout or recipe.weight_drop or recipe.scale_factor != 1:
         layers_of(model)
 
 

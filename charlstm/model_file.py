@@ -49,12 +49,15 @@ def save_model(
     vocab_size, embedding_dim, rnn_units = sizes_of(weights)
     architecture = f"Embedding({vocab_size}, {embedding_dim}), LSTM({rnn_units}), Dense({vocab_size})"
     versions = {name: version(name) for name in ("charlstm", "keras", "tensorflow")}
-    card = json.dumps({**(card or {}), "architecture": architecture, "versions": versions}, default=_plain)
+    card = json.dumps({**(card or {}), "architecture": architecture, "versions": versions}, default=plain)
     metadata = {"format": FILE_FORMAT, "vocabulary": json.dumps(vocabulary.chars), "card": card}
     write_arrays(path, weights, metadata)
 
 
-def _plain(value) -> object:
+def plain(value) -> object:
+    """An array or a number of NumPy as JSON can hold it, for ``json.dumps(..., default=plain)``.
+
+    Raises TypeError, naming it, for anything else."""
     if isinstance(value, np.ndarray | np.generic):
         return value.tolist()
     raise TypeError(f"the card can't hold {value!r}: give numbers, texts, and lists or dictionaries of them")
@@ -85,13 +88,18 @@ def _partial(path: Path) -> Path:
 def write_arrays(
     path: Path, arrays: dict[str, np.ndarray], metadata: dict[str, str], previous: Path | None = None
 ) -> None:
-    """Write a .safetensors file with a checksum so that, whatever happens meanwhile (another error, a kill, a power
-    cut), the older file or the new one is there, whole. ``previous``: where to keep the older one.
+    """Write a .safetensors file with a checksum. ``previous`` and errors as in ``write_whole``."""
+    from safetensors.numpy import save
+
+    write_whole(path, save(arrays, metadata | {"checksum": _checksum(arrays, metadata)}), previous)
+
+
+def write_whole(path: Path, data: bytes, previous: Path | None = None) -> None:
+    """Write a file so that, whatever happens meanwhile (another error, a kill, a power cut), the older file or the new
+    one is there, whole. ``previous``: where to keep the older one.
 
     Raises OSError, saying why, if it can't be written, as on a full disk; the older file is as it was then.
     """
-    from safetensors.numpy import save
-
     for old in path.parent.glob(f"{glob.escape(path.name)}.*.partial"):  # of a process that was killed
         with contextlib.suppress(OSError):
             if time.time() - old.stat().st_mtime > 3600:
@@ -99,7 +107,7 @@ def write_arrays(
     partial = _partial(path)
     try:
         with partial.open("wb") as file:
-            file.write(save(arrays, metadata | {"checksum": _checksum(arrays, metadata)}))
+            file.write(data)
             file.flush()
             os.fsync(file.fileno())
         if previous and path.exists():

@@ -2,21 +2,20 @@
 
 import dataclasses
 import gc
-import hashlib
 import math
 import os
 import sys
 import time
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from charlstm.checkpoint import Checkpoint
+from charlstm.checkpoint import Checkpoint, describe, restore, snapshot
 from charlstm.console import say, someone_watches
-from charlstm.model import StepwiseLSTM, check_recipe, layers_of, settings_of, sizes_of, weights_of
+from charlstm.model import StepwiseLSTM, check_recipe, layers_of, sizes_of, weights_of
 from charlstm.pipeline import Windows, check_ids
-from charlstm.recipes import Recipe, find_recipe
+from charlstm.recipes import LEARNING_ON, DynamicEvaluation, Recipe, find_recipe
+from charlstm.sampling import Generator
 
 if TYPE_CHECKING:
     import keras
@@ -30,6 +29,7 @@ def train(
     epochs: int | None = None,
     held_out_ids: np.ndarray | None = None,
     checkpoint: str | os.PathLike | None = None,
+    sample_prompt: str | None = None,
 ) -> dict[str, list[float]]:
     """Train with Adam and cross-entropy (chapter 16) and print a line for each epoch. Built in notebook 05_training.
 
@@ -44,6 +44,8 @@ def train(
     checkpoint: a file to write after each epoch. After an interruption, the same call goes on from there, and ends
         with the same weights, to the bit, as without it (on the same CPU with the same versions). With more epochs than
         before it goes on for these; the learning rate then follows the schedule that was begun, and stays at its end.
+    sample_prompt: under each epoch's line stands what the model then writes from this prompt (``Generator.generate``,
+        60 characters at temperature 0.5, always the same seed). The dataset must know its vocabulary.
 
     Returns the history, with a value for each epoch: ``"loss"``, the mean over its batches while the model was learning
     from them, in nats per character; and ``"held_out_bits"``, in bits per character, if asked for. What can't be used
@@ -51,18 +53,20 @@ def train(
     that would take them); a loss of NaN raises FloatingPointError, and the model has the weights from before the epoch.
     """
     recipe = find_recipe(recipe or getattr(model, "recipe", "quick"), epochs)
-    return _Training(model, dataset, recipe, held_out_ids, checkpoint).run()
+    return _Training(model, dataset, recipe, held_out_ids, checkpoint, sample_prompt).run()
 
 
-def bits_per_char(model: "keras.Sequential", ids: np.ndarray, learn: bool = False) -> float:
+def bits_per_char(
+    model: "keras.Sequential", ids: np.ndarray, learn: bool | DynamicEvaluation = False
+) -> float:
     """How many bits the model needs, on average, for each character of ``ids`` (``[n]``) after the first.
 
     This is the cross-entropy in base 2: 0 for a model that is always certain and right, log2(V) for one that guesses.
     The text is read once, from beginning to end, and the LSTM's state is carried through all of it. Computed in NumPy,
     because one step at a time is too little work for TensorFlow.
 
-    learn: go on learning from each character that has been paid for (``charlstm.step.surprise_while_learning``), as a
-        compressor does; the model itself stays as it is.
+    learn: go on learning from each character that has been paid for, as a compressor does (notebook 07_better); the
+        model itself stays as it is. True stands for the settings ``LEARNING_ON``.
 
     Raises like ``weights_of``, or like ``check_ids`` for less than two ids, or ids that are not the model's. Built in
     05_training.
@@ -72,26 +76,27 @@ def bits_per_char(model: "keras.Sequential", ids: np.ndarray, learn: bool = Fals
     if learn:
         from charlstm.step import surprise_while_learning
 
-        return float(surprise_while_learning(weights, ids).mean(dtype=np.float64))
+        settings = LEARNING_ON if learn is True else learn
+        return float(surprise_while_learning(weights, ids, settings).mean(dtype=np.float64))
     return float(StepwiseLSTM(weights).surprise(ids).mean(dtype=np.float64))
-
-
-# What a training is in the midst of. The type of the products, too: a new measurement could choose another.
-PROGRESS = "history", "matmul_dtype", "schedule_epochs", "bits_before"
 
 
 class _Training:
     """A training from its beginning, or from its checkpoint, to its end."""
 
-    def __init__(self, model, dataset, recipe: Recipe, held_out_ids=None, checkpoint=None):
+    def __init__(self, model, dataset, recipe: Recipe, held_out_ids=None, checkpoint=None, sample_prompt=None):
         from charlstm.update import choose_step
 
         self.model, self.dataset, self.recipe, self.held_out_ids = model, dataset, recipe, held_out_ids
+        self.sample_prompt, self.schedule_epochs, self.bits_before = sample_prompt, recipe.epochs, math.inf
         self.history = {"loss": []} if held_out_ids is None else {"loss": [], "held_out_bits": []}
-        self.best_weights: list[np.ndarray] = []
-        self.schedule_epochs, self.bits_before = recipe.epochs, math.inf
         self.check_input()
-        self.checkpoint = None if checkpoint is None else Checkpoint(checkpoint, self.describe())
+        self.best_weights, self.empty_state = model.get_weights(), ()
+        if recipe.carry_state:  # hidden and cell state before the first batch
+            self.empty_state = (np.zeros((dataset.batch_size, layers_of(model)[1].units), np.float32),) * 2
+        self.checkpoint = None
+        if checkpoint is not None:
+            self.checkpoint = Checkpoint(checkpoint, describe(model, dataset, recipe, held_out_ids))
         saved = self.checkpoint and self.checkpoint.read()
         if saved:
             self.schedule_epochs = self.scheduled_epochs(saved[0])
@@ -99,10 +104,9 @@ class _Training:
         dataclasses.replace(recipe, epochs=self.schedule_epochs).compile(model, len(dataset))
         self.matmul_dtype = choose_step(model)
         if saved:
-            self.restore(*saved)
+            restore(self, *saved)
         elif held_out_ids is not None and self.was_trained:
             self.bits_before = bits_per_char(model, held_out_ids)
-            self.best_weights = model.get_weights()
             say(f"before the training: held out {self.bits_before:.3f} bits per character")
 
     def check_input(self) -> None:
@@ -126,6 +130,7 @@ class _Training:
         vocabularies = {getattr(ids, "vocabulary", None) for ids in (self.dataset, self.held_out_ids)} - {None}
         if len(vocabularies) > 1:
             raise ValueError("dataset and held_out_ids are of two vocabularies: encode both texts with the same")
+        self.written = self.write()
 
     def scheduled_epochs(self, progress: dict) -> int:
         """For how many epochs the schedule in the checkpoint was made; says how the training goes on."""
@@ -142,23 +147,22 @@ class _Training:
 
         from charlstm.update import compile_step
 
-        signature = [*getattr(self.dataset, "batches", self.dataset).element_spec]
-        signature += [tf.TensorSpec(part.shape, part.dtype) for part in self.empty_state()]
+        spec = getattr(self.dataset, "batches", self.dataset).element_spec
+        signature = [*spec, *map(tf.type_spec_from_value, self.empty_state)]
         seed = getattr(self.dataset, "entropy", 0) % 2**31
         step = compile_step(self.model, signature, self.matmul_dtype, self.recipe, seed)
-        epoch = first = len(self.history["loss"])
-        try:
-            for epoch in range(first, self.recipe.epochs):
-                start = time.perf_counter()
+        for epoch in range(len(self.history["loss"]), self.recipe.epochs):
+            start = time.perf_counter()
+            try:
                 self.history["loss"].append(self.learn(step, epoch))
                 seconds = time.perf_counter() - start
                 self.measure()
                 if self.checkpoint:
-                    self.checkpoint.write(*self.snapshot(), self.dataset.vocabulary)
-                say(self.report(seconds, time.perf_counter() - start))
-        except KeyboardInterrupt:
-            say(f"Interrupted in epoch {epoch + 1}: the model has the weights of this moment.")
-            raise
+                    self.checkpoint.write(*snapshot(self), self.dataset.vocabulary)
+            except KeyboardInterrupt:
+                say(f"Interrupted in epoch {epoch + 1}: the model has the weights of this moment.")
+                raise
+            say(self.report(seconds, time.perf_counter() - start) + self.written)
         self.model.set_weights(self.best_weights)
         if self.held_out_ids is not None and self.recipe.keep_best:
             best_epoch = int(np.argmin([self.bits_before, *self.history["held_out_bits"]]))
@@ -167,23 +171,16 @@ class _Training:
                 say(f"The model has the weights {which}, the best on the held-out text.")
         return self.history
 
-    def empty_state(self) -> tuple[np.ndarray, ...]:
-        """Where it is carried: hidden and cell state before the first batch, zeros, float32 ``[B, H]``."""
-        if not self.recipe.carry_state:
-            return ()
-        return (np.zeros((self.dataset.batch_size, layers_of(self.model)[1].units), np.float32),) * 2
-
-    def learn(self, step: Callable, epoch: int) -> float:
+    def learn(self, step, epoch: int) -> float:
         """Go through the dataset once; gives the mean loss."""
         from tqdm import tqdm
 
         weights_before, total, count = self.model.get_weights(), 0.0, 0
         if isinstance(self.dataset, Windows):
             self.dataset.epoch = epoch  # the order of this epoch, whatever the dataset was used for before
-        title, hidden = f"epoch {epoch + 1} of {self.recipe.epochs}", not someone_watches()
-        steps, state = len(self.dataset), self.empty_state()
-        with tqdm(total=steps, desc=title, disable=hidden, leave=False, ncols=79, file=sys.stdout) as bar:
-            for number, (inputs, targets) in enumerate(self.dataset, 1):
+        title, state = f"epoch {epoch + 1} of {self.recipe.epochs}", self.empty_state
+        with tqdm(self.dataset, title, disable=not someone_watches(), leave=False, ncols=79, file=sys.stdout) as steps:
+            for number, (inputs, targets) in enumerate(steps, 1):
                 if not isinstance(self.dataset, Windows):
                     for ids in inputs, targets:
                         check_ids(np.ravel(ids), self.vocab_size)
@@ -192,9 +189,9 @@ class _Training:
                 if not math.isfinite(loss):
                     self.model.set_weights(weights_before)
                     advice = "try a smaller learning_rate, or clip_norm=1.0; the model has its weights from before it"
-                    raise FloatingPointError(f"the loss became {loss} in {title}, step {number} of {steps}: {advice}")
+                    place = f"{title}, step {number} of {len(steps)}"
+                    raise FloatingPointError(f"the loss became {loss} in {place}: {advice}")
                 total, count = total + loss * size, count + size
-                bar.update()
         return total / count
 
     def measure(self) -> None:
@@ -202,13 +199,26 @@ class _Training:
         weights, better = self.model.get_weights(), True
         if self.recipe.average:
             self.model.optimizer.finalize_variable_values(self.model.trainable_variables)
+        if self.recipe.scale_factor != 1:
+            *others, kernel, bias = self.model.get_weights()
+            self.model.set_weights([*others, self.recipe.scale_factor * kernel, self.recipe.scale_factor * bias])
         if self.held_out_ids is not None:
             bits = bits_per_char(self.model, self.held_out_ids)
             better = not self.recipe.keep_best or bits < min([self.bits_before, *self.history["held_out_bits"]])
             self.history["held_out_bits"].append(bits)
         if better:
             self.best_weights = self.model.get_weights()
+        self.written = self.write()
         self.model.set_weights(weights)
+
+    def write(self) -> str:
+        """A line of what the model writes from the prompt, if there is one."""
+        if self.sample_prompt is None:
+            return ""
+        if (vocabulary := getattr(self.dataset, "vocabulary", None)) is None:
+            raise ValueError("sample_prompt needs a vocabulary: take make_dataset(vocabulary.encode(text))")
+        text = Generator.from_model(self.model, vocabulary).generate(self.sample_prompt, 60, temperature=0.5, seed=1)
+        return "\n    " + text.replace("\n", " ")
 
     def report(self, seconds: float, seconds_in_all: float) -> str:
         done, epochs = len(self.history["loss"]), self.recipe.epochs
@@ -218,33 +228,3 @@ class _Training:
         if isinstance(self.dataset, Windows):
             parts.append(f"{self.dataset.n_targets / seconds:,.0f} characters/s")
         return ", ".join([*parts, f"{(epochs - done) * seconds_in_all:.0f} s left"])
-
-    def describe(self) -> dict:
-        """What must be the same when a training goes on."""
-        if not isinstance(self.dataset, Windows):
-            raise ValueError("a checkpoint needs a dataset that make_dataset made: no other can be set to an epoch")
-        ids = self.held_out_ids
-        held_out = None if ids is None else hashlib.sha256(np.asarray(ids, np.int32)).hexdigest()
-        recipe = dataclasses.asdict(self.recipe)
-        del recipe["epochs"]  # more of them may be asked for later
-        return {**settings_of(self.model), **recipe, **self.dataset.describe(), "held-out text": held_out}
-
-    def snapshot(self) -> tuple[dict, dict[str, np.ndarray]]:
-        """All that a training is made of at the end of an epoch: numbers for JSON, and arrays."""
-        groups = {"model": self.model.variables, "optimizer": self.model.optimizer.variables, "best": self.best_weights}
-        arrays = {f"{group} {i}": np.asarray(value) for group in groups for i, value in enumerate(groups[group])}
-        progress = {name: getattr(self, name) for name in PROGRESS} | {"entropy": self.dataset.entropy}
-        return progress, arrays
-
-    def restore(self, progress: dict, arrays: dict[str, np.ndarray]) -> None:
-        """The reverse of ``snapshot``."""
-        chosen = self.matmul_dtype
-        for name in PROGRESS:
-            setattr(self, name, progress[name])
-        if None in (chosen, self.matmul_dtype):  # it was begun, or goes on, where the hand-written step does not apply
-            self.matmul_dtype = chosen
-        self.dataset.entropy = progress["entropy"]
-        groups = {"model": self.model.variables, "optimizer": self.model.optimizer.variables}
-        for name, variable in {f"{group} {i}": v for group in groups for i, v in enumerate(groups[group])}.items():
-            variable.assign(arrays[name])
-        self.best_weights = [arrays[f"best {i}"] for i in range(sum(name.startswith("best") for name in arrays))]

@@ -1,6 +1,7 @@
 """Fitting and measuring, stopping and going on."""
 
 import dataclasses
+import functools
 import math
 import re
 import subprocess
@@ -49,6 +50,8 @@ def test_a_model_that_guesses_needs_log2_of_the_vocabulary(model, ids, vocabular
 def test_bits_while_learning_leave_the_model_as_it_was(model, ids):
     before, bits = model.get_weights(), charlstm.bits_per_char(model, ids[:900])
     assert charlstm.bits_per_char(model, ids[:900], learn=True) < bits
+    still = charlstm.recipes.DynamicEvaluation(learning_rate=0)
+    assert charlstm.bits_per_char(model, ids[:900], learn=still) == pytest.approx(bits, rel=1e-5)
     assert all(map(np.array_equal, before, model.get_weights()))
 
 
@@ -71,6 +74,19 @@ def test_training_learns_and_reports(model, ids, capsys):
     assert [line.split(":")[0] for line in lines] == ["epoch 1 of 3", "epoch 2 of 3", "epoch 3 of 3"]
     assert f"{history['loss'][0]:.4f} nats" in lines[0] and f"{history['held_out_bits'][0]:.3f} bits" in lines[0]
     assert re.search(r"[\d,]+ characters/s, \d+ s left$", lines[0]) and lines[2].endswith(" 0 s left")
+
+
+@pytest.mark.parametrize("average", [None, 0.9])
+def test_a_line_of_text_after_each_epoch(average, capsys):
+    vocabulary = charlstm.Vocabulary.from_text("a goose\n")
+    ids = vocabulary.encode("a goose\ngoes\n" * 60)
+    recipe = fast_learner(epochs=2, average=average)
+    model = charlstm.build_model(len(vocabulary), 8, 12, recipe)
+    charlstm.train(model, charlstm.make_dataset(ids, 20, 8, seed=1), recipe, sample_prompt="a\ngoose")
+    lines = capsys.readouterr().out.splitlines()
+    assert [line[:7] for line in lines] == ["epoch 1", "    a g", "epoch 2", "    a g"]
+    expected = charlstm.Generator.from_model(model, vocabulary).generate("a\ngoose", 60, temperature=0.5, seed=1)
+    assert lines[3] == "    " + expected.replace("\n", " ") and lines[3] != lines[1]
 
 
 def test_the_best_epoch_is_kept(model, ids, capsys):
@@ -128,6 +144,9 @@ def test_fine_tuning_learns_another_text_of_the_same_characters(model, vocabular
             "of 3 different",
         ),
         ({"dataset": charlstm.make_dataset(np.arange(90) % 20, 5).batches}, ValueError, "knows 17"),
+        ({"sample_prompt": ""}, ValueError, "the prompt is empty"),
+        ({"sample_prompt": "the Goose"}, ValueError, "'G' .* at position 4 is not one of the 17 characters"),
+        ({"sample_prompt": 5}, TypeError, "only a string"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
@@ -135,6 +154,14 @@ def test_what_cannot_be_used_is_refused_before_the_first_step(model, ids, wrong,
     before = model.get_weights()
     with pytest.raises(error, match=message):
         charlstm.train(model, **{"dataset": charlstm.make_dataset(ids), "epochs": 1} | wrong)
+    assert all(map(np.array_equal, before, model.get_weights()))
+
+
+@pytest.mark.parametrize("dataset", [lambda d: charlstm.make_dataset(np.array(d.ids)), lambda d: d.batches])
+def test_without_a_vocabulary_no_line_of_text_can_be_written(model, ids, dataset):
+    before = model.get_weights()
+    with pytest.raises(ValueError, match=r"make_dataset\(vocabulary.encode\(text\)\)"):
+        charlstm.train(model, dataset(charlstm.make_dataset(ids)), epochs=1, sample_prompt="the")
     assert all(map(np.array_equal, before, model.get_weights()))
 
 
@@ -287,6 +314,16 @@ def test_interrupted_and_resumed_is_uninterrupted(tmp_path, interrupt, uninterru
     assert (f"{epochs_before} of 4 epochs are done" in capsys.readouterr().out) == (epochs_before > 0)
 
 
+@pytest.mark.parametrize("recipe", ["quick", dataclasses.replace(charlstm.RECIPES["best"], epochs=4)])
+def test_a_line_of_text_changes_nothing_in_the_training(tmp_path, interrupt, monkeypatch, capsys, recipe):
+    expected, history = resumable.run(recipe=recipe)
+    monkeypatch.setattr(charlstm, "train", functools.partial(charlstm.train, sample_prompt="the goose"))
+    interrupt(2, tmp_path / "checkpoint", recipe=recipe)
+    model, resumed_history = resumable.run(tmp_path / "checkpoint", recipe=recipe)
+    assert resumed_history == history and same_weights(model, expected)
+    assert capsys.readouterr().out.count("\n    the goose") == 4
+
+
 def test_an_interrupted_model_can_be_used(model, vocabulary, ids, monkeypatch):
     def press_the_button(*_):
         raise KeyboardInterrupt
@@ -424,6 +461,19 @@ def test_the_best_recipe_resumed_is_uninterrupted(tmp_path, interrupt):
     assert resumed_history == history and same_weights(model, expected)
     last = charlstm.bits_per_char(model, resumable.ids[-300:])
     assert last == pytest.approx(history["held_out_bits"][-1], rel=1e-6)  # not those of the best epoch
+
+
+def test_a_scale_factor_makes_the_finished_model_less_sure_and_changes_nothing_else(vocabulary, ids):
+    def run(scale_factor):
+        keras.utils.set_random_seed(1)
+        recipe = fast_learner(epochs=2, keep_best=False, average=0.9, scale_factor=scale_factor)
+        model = charlstm.build_model(len(vocabulary), 8, 12, recipe)
+        history = charlstm.train(model, charlstm.make_dataset(ids[:2000], 10, 8, seed=1))
+        return history["loss"], model(ids[None, :20])
+
+    (loss, logits), (loss_of_scaled, scaled) = run(1.0), run(0.5)
+    assert loss == loss_of_scaled
+    np.testing.assert_allclose(scaled, 0.5 * logits, rtol=1e-5, atol=1e-6)
 
 
 def test_averaged_weights_are_a_running_mean(vocabulary, ids):
