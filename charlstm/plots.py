@@ -208,7 +208,7 @@ def coloured_text(
     scale = {"cmap": "PuOr", "vmin": -limit} if signed else {"cmap": "Blues", "vmin": 0}
     squares = axes.imshow(grid.reshape(rows, width), **scale, vmax=limit, aspect="auto")
     for place, (symbol, value) in enumerate(zip(_symbols(text), values, strict=True)):
-        color = "white" if abs(value) > 0.7 * limit else "black"
+        color = "white" if abs(value) > 0.6 * limit else "black"
         symbol = symbol.replace("␣", " ")
         axes.text(place % width, place // width, symbol, color=color, family=_monospaced(), **LETTER)
     axes.set(title=title, xticks=[], yticks=[])

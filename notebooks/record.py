@@ -89,6 +89,7 @@ def record_changes() -> None:
         "large rate, clipping": ("learning_rate", "clip_norm"),
         "large rate, schedule": ("learning_rate", "schedule"),
         "large rate, schedule, clipping": ("learning_rate", "schedule", "clip_norm"),
+        "initializer, large rate, clipping": ("embeddings_stddev", "learning_rate", "clip_norm"),
     }
 
     def run(recipe: Recipe, rnn_units: int = 256) -> dict:

@@ -15,7 +15,7 @@ FOLDER = Path(__file__).parent.parent / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("[0-9]*.ipynb"))
 SOLUTIONS = sorted(FOLDER.glob("solutions/*.ipynb"))
 SETUP = nbformat.read(NOTEBOOKS[0], as_version=4).cells[1].source
-OF_ANY_TEXT = [p.stem for p in NOTEBOOKS if p.stem != "01_data" and "load_corpus()" in p.read_text(encoding="utf-8")]
+OF_ANY_TEXT = [p.stem for p in NOTEBOOKS if "load_corpus()" in p.read_text(encoding="utf-8")]
 COLAB_BADGE = "https://colab.research.google.com/assets/colab-badge.svg"
 
 
