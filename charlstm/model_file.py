@@ -57,7 +57,8 @@ def save_model(
 def plain(value) -> object:
     """An array or a number of NumPy as JSON can hold it, for ``json.dumps(..., default=plain)``.
 
-    Raises TypeError, naming it, for anything else."""
+    Raises TypeError, naming it, for anything else.
+    """
     if isinstance(value, np.ndarray | np.generic):
         return value.tolist()
     raise TypeError(f"the card can't hold {value!r}: give numbers, texts, and lists or dictionaries of them")

@@ -53,14 +53,18 @@ class Scripts(html.parser.HTMLParser):
 
     def __init__(self, path):
         super().__init__()
-        self.elements = []
+        self.elements, self.is_inside = [], False
         self.feed(Path(path).read_text(encoding="utf-8"))
 
     def handle_starttag(self, tag, attributes):
         self.elements.append([tag, dict(attributes), ""])
+        self.is_inside = True
+
+    def handle_endtag(self, tag):
+        self.is_inside = False
 
     def handle_data(self, data):
-        if self.elements:
+        if self.is_inside:
             self.elements[-1][2] += data
 
     def all(self, tag):
@@ -380,8 +384,8 @@ def test_guesses_and_units_with_the_keyboard_alone(show, case):
     text = text[:60].replace("\r", " ")
     generator = charlstm.Generator(rounded(weights), vocabulary)
     page = show(weights, vocabulary, {"units": {"fairy tales": 9}})
-    page.keyboard.press("Tab")
-    page.keyboard.insert_text(text) if page.get_by_label("Prompt").fill("") is None else None
+    page.get_by_label("Prompt").fill("")
+    page.keyboard.insert_text(text)
     reached = []
     while not reached or reached[-1] != "text":
         page.keyboard.press("Tab")
@@ -421,20 +425,20 @@ def test_the_ground_is_as_dark_as_the_surprise(show):
     page = show(small_weights(), CHARS, {"units": {"x": 2}})
     write(page, "a!", Temperature=1.5)
 
-    def shares(colours, values):
+    def shares():
         return page.evaluate(
-            f"""places.map(place => {{ const [, name, share] = place.span.style.background.match(
-            /--(\\w+)\\) ([\\d.e-]+)%/); return [name, Number(share)]; }})"""
+            r"""places.map(place => { const [, name, share] = place.span.style.background.match(
+            /--(\w+)\) ([\d.e-]+)%/); return [name, Number(share)]; })"""
         )
 
-    found = shares(None, None)
+    found = shares()
     bits = page.evaluate("places.map(bitsOf)")
     assert {name for name, _ in found} == {"surprise"}
     assert [share for _, share in found] == pytest.approx([100 * min(value / 8, 1) for value in bits], abs=0.01)
     page.get_by_label("Colour").select_option("x (unit 2)")
     states = page.evaluate("places.map(place => Math.tanh(place.cell[2]))")
     assert min(states) < 0 < max(states)
-    for (name, share), value in zip(shares(None, None), states, strict=True):
+    for (name, share), value in zip(shares(), states, strict=True):
         assert name == ("negative" if value < 0 else "positive") and share == pytest.approx(100 * abs(value), abs=0.01)
 
 
