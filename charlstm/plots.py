@@ -144,23 +144,6 @@ def against_temperature(
     plt.show()
 
 
-def states(text: str, values: np.ndarray) -> None:
-    """An LSTM's state while it reads ``text``: one column for each character, one row for each of some units.
-
-    values: from -1 to 1, of shape ``[len(text), units]``.
-    """
-    _, axes = _figure(10, 3.4)
-    squares = axes.imshow(values.T, cmap="Blues", vmin=-1, vmax=1, aspect="auto", interpolation="nearest")
-    axes.set_xticks(range(len(text)), _symbols(text), fontsize=9)
-    axes.set(
-        title=f"The hidden state of {values.shape[1]} units, character by character",
-        xlabel="character read",
-        ylabel="unit",
-    )
-    plt.colorbar(squares, label="value", ticks=[-1, 0, 1])
-    plt.show()
-
-
 def cells(text: str, values: dict[str, np.ndarray], title: str, signed: bool = True) -> None:
     """A row for each of ``values`` (name: ``[len(text)]``), with a square for each character of ``text``. signed: from
     -1 to 1, where 0 is white, and beyond a half the sign stands in the square; or else from 0 to 1."""
@@ -243,7 +226,7 @@ def diagram(boxes: dict[str, tuple[float, float]], arrows: list[tuple[str, str, 
     ways = {(start, end) for start, end, _ in arrows}
     for start, end, label in arrows:
         places = np.array([boxes[start], boxes[end]], dtype=float)
-        aside = np.zeros(2)
+        aside = np.array([0, 0.18 if boxes[start][1] == boxes[end][1] else 0])  # the label, above a level arrow
         if start == end:
             places, aside = places + [[0.12, 0.12], [0.12, -0.12]], np.array([0.75, 0])
         elif (end, start) in ways:  # there and back lie beside each other

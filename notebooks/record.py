@@ -29,6 +29,8 @@ import tensorflow as tf
 from charlstm.model_file import PRETRAINED, load_pretrained
 
 import charlstm
+from charlstm.inside import read_closely, telling_apart
+from charlstm.model import weights_of
 from charlstm.recipes import RECIPES, Recipe
 from charlstm.sources import SOURCES
 from charlstm.recorded import RECORDED, read_recorded
@@ -106,18 +108,16 @@ def record_changes() -> None:
 
 
 def better_recipes(epochs: int = 10) -> dict[str, Recipe]:
-    """The recipes of ``record better`` by name: quick, each cure alone, all, and all but one."""
+    """The recipes of ``record better`` by name: none of the cures, all, each alone, and all but one."""
     best = dataclasses.replace(RECIPES["best"], epochs=epochs)
     plain = dataclasses.replace(RECIPES["quick"], epochs=epochs, keep_best=False)
     cures = {
         "carried state": ("carry_state",),
         "dropout of outputs": ("output_dropout",),
         "dropout of weights": ("weight_drop", "embedding_dropout"),
-        "weight decay": ("weight_decay",),
-        "averaged weights": ("average",),
-        "scale factor": ("scale_factor",),
+        "averaging, decay, scale factor": ("average", "weight_decay", "scale_factor"),
     }
-    recipes = {"quick": dataclasses.replace(plain, epochs=RECIPES["quick"].epochs), "none": plain, "all": best}
+    recipes = {"none": plain, "all": best}
     for cure, fields in cures.items():
         for start, other, name in (plain, best, f"only {cure}"), (best, plain, f"all but {cure}"):
             recipes[name] = dataclasses.replace(start, **{field: getattr(other, field) for field in fields})
@@ -174,10 +174,27 @@ def record_pretrained() -> None:
     # What the file holds is rounded to half precision, so that is what gets measured.
     charlstm.save_model(PRETRAINED, model, vocabulary, card, dtype="float16")
     model = load_pretrained()[0]
+    card["units"] = named_units(weights_of(model), head[-20_000:])
     card["held_out_bits_per_char"] = round(charlstm.bits_per_char(model, tail), 4)
     card["held_out_bits_learning_on"] = round(charlstm.bits_per_char(model, tail, learn=True), 4)
     charlstm.save_model(PRETRAINED, model, vocabulary, card, dtype="float16")
     print(json.dumps(card, indent=1))
+
+
+def named_units(weights: dict[str, np.ndarray], ids: np.ndarray) -> dict[str, int]:
+    """Which unit's cell state tells best whether a character stands in a speech, and whether far to the right in its
+    line (notebook 08_inside)."""
+    text, cell = ids.vocabulary.decode(ids), read_closely(weights, ids).cell
+    speech = [part for paragraph in text.split("\n\n") for part in paragraph_speech(paragraph)][: len(text)]
+    column = np.arange(len(text)) - [text.rfind("\n", 0, i + 1) for i in range(len(text))]
+    questions = {"inside quotation marks": np.array(speech), "far to the right in the line": column > 50}
+    return {
+        name: int(np.abs(telling_apart(cell, is_so) - 0.5).argmax()) for name, is_so in questions.items()
+    }
+
+
+def paragraph_speech(paragraph: str) -> list[bool]:
+    return [*(np.cumsum([char == '"' for char in paragraph]) % 2 == 1), False, False]
 
 
 def network(layer, vocab_size: int, embedding_dim: int = 256):

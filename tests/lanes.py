@@ -1,11 +1,11 @@
 """The tests in environments of their own: python tests/lanes.py [LANE ...], all lanes by default
 
 newest   README.md's test command, with the newest packages
-offline  the notebooks on the bundled tales, without texts, cache and network
+offline  the notebooks, without their solutions, on the bundled tales, without texts, cache and network
 colab    Python 3.13 with exactly the packages of tests/colab-constraints.txt, of which installing charlstm may change
          none; the notebooks run in a folder where nothing else of this repository lies
-oldest   exactly the lowest versions that pyproject.toml admits
-browser  JupyterLab in a headless Chromium (test_browser.py)
+oldest   exactly the lowest versions that pyproject.toml admits; all but the solutions
+browser  JupyterLab, and a model's page, in a headless Chromium (test_browser.py, test_page.py)
 
 Each lane makes a fresh virtual environment outside the tree. At the end stands a line for each: time, passed, failed,
 skipped. A lane that can't run here says why. All but offline need Grimm (CHARLSTM_DATA, or the network): every figure of
@@ -92,7 +92,8 @@ def offline(folder: Path) -> None:
     environment.install("-e", ".[test]")
     cache = str(folder / "cache")
     nothing = {"CHARLSTM_DATA": "", "XDG_CACHE_HOME": cache, "LOCALAPPDATA": cache}
-    environment.run("python -m pytest notebooks", all_figures=False, HTTPS_PROXY="http://127.0.0.1:9", **nothing)
+    command = "python -m pytest notebooks --ignore=notebooks/solutions"
+    environment.run(command, all_figures=False, HTTPS_PROXY="http://127.0.0.1:9", **nothing)
 
 
 def colab(folder: Path) -> None:
@@ -120,13 +121,13 @@ def oldest(folder: Path) -> None:
     floors.write_text("\n".join(lines), encoding="utf-8")
     environment = Environment(folder, find_python("3.11"))
     environment.install("-c", str(floors), "-e", ".[lab,test]")
-    environment.run("python -m pytest")
+    environment.run("python -m pytest --ignore=notebooks/solutions")
 
 
 def browser(folder: Path) -> None:
     environment = Environment(folder)
     environment.install("-e", ".[lab,test]", "playwright")
-    environment.run("python -m pytest tests/test_browser.py", all_figures=False)
+    environment.run("python -m pytest tests -m browser", all_figures=False)
 
 
 def summary(folder: Path) -> tuple[str, bool]:

@@ -168,7 +168,9 @@ def test_python_m_charlstm_writes_the_page_and_opens_it_without_tensorflow(tmp_p
 
 @pytest.fixture(scope="module")
 def browser():
-    playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed: pip install playwright")
+    playwright = pytest.importorskip(
+        "playwright.sync_api", reason="Playwright is not installed: pip install playwright"
+    )
     path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     with playwright.sync_playwright() as driver:
         try:
@@ -283,14 +285,14 @@ def test_a_seed_repeats_and_a_stop_changes_nothing(show):
     page = show(small_weights(), CHARS)
     texts = []
     for seed in (7, 7, 8):
-        write(page, "\n\"a", Seed=seed, Characters=400)
+        write(page, '\n"a', Seed=seed, Characters=400)
         texts.append(written(page))
     assert texts[0] == texts[1] != texts[2] and len(set(texts[0][-100:])) > 10
-    write(page, "\n\"a", Seed=7, Characters=150)
+    write(page, '\n"a', Seed=7, Characters=150)
     page.get_by_role("button", name="Go on").click()
     wait(page, "300 new")
     assert written(page) == texts[0][:303]
-    write(page, "\n\"a", waits=False, Seed=7, Characters=100_000)
+    write(page, '\n"a', waits=False, Seed=7, Characters=100_000)
     page.get_by_role("button", name="Stop").click()  # the page still listens
     wait(page, "Stopped")
     before = written(page)

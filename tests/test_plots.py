@@ -22,7 +22,6 @@ from charlstm import plots
         lambda: plots.next_characters({"all": np.full(3, 0.3)}, charlstm.Vocabulary("$ab"), "a $b$ $\\frac$ 가나"),
         lambda: plots.windows("가나다라마바사아자차카타파하 옛날 옛적에 \t 漢字かな🐺", seq_length=8),
         lambda: plots.against_temperature([0.5, 1, 2], {"known": np.ones((3, 2))}, {"known": [1, 2]}),
-        lambda: plots.states("the goose", np.zeros((9, 4))),
         lambda: plots.cells("the\n$oose", {"7": np.linspace(-1, 1, 8), "8": np.zeros(8)}, "Two cells"),
         lambda: plots.cells("the", {"7": np.ones(3)}, "A gate", signed=False),
         lambda: plots.gradients({"a": {"one": np.ones(40), "zero": np.zeros(40)}, "b": {"one": np.full(40, 1e9)}}),
