@@ -36,10 +36,10 @@ HOSTILE = [
 CHARS = Vocabulary.from_text("\n !\"'-.AELaehilnorstuvw" + "".join(HOSTILE) + "é😀𝒜한")
 
 
-def small_weights(chars=len(CHARS), seed=1, stddev=0.6):
+def small_weights(chars=None, seed=1, stddev=0.6):
     """Of an LSTM that is sure of itself; its 13 units are no multiple of four."""
     rng = np.random.default_rng(seed)
-    shapes = StepwiseLSTM.weight_shapes(chars, 7, 13).items()
+    shapes = StepwiseLSTM.weight_shapes(chars or len(CHARS), 7, 13).items()
     return {name: (stddev * rng.normal(size=shape)).astype(np.float32) for name, shape in shapes}
 
 
