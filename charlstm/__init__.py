@@ -7,6 +7,8 @@ Every name below is built by hand in a notebook before it is imported from here:
     04_model     build_model, save_model, load_model, load_pretrained, read_card
     05_training  train, bits_per_char, RECIPES, Recipe
     06_sampling  Generator, scaled_softmax
+    07_better    DynamicEvaluation, the recipe "best"
+    08_inside    charlstm.inside, save_page
     09_speed     charlstm.step, charlstm.update
 
 TensorFlow takes seconds to import, so no module imports it before a function needs it.
@@ -18,7 +20,7 @@ from charlstm.model import build_model
 from charlstm.model_file import load_model, load_pretrained, read_card, save_model
 from charlstm.page import save_page
 from charlstm.pipeline import make_dataset, split_input_target
-from charlstm.recipes import RECIPES, Recipe
+from charlstm.recipes import RECIPES, DynamicEvaluation, Recipe
 from charlstm.sampling import Generator, scaled_softmax
 from charlstm.training import bits_per_char, train
 

@@ -163,7 +163,7 @@ def cells(text: str, values: dict[str, np.ndarray], title: str, signed: bool = T
 def gradients(panels: dict[str, dict[str, np.ndarray]]) -> None:
     """How long a gradient is after 0, 1, 2 ... characters on its way back: a panel for each of ``panels``, and in it a
     line for each of its curves (name: lengths). What is shorter than 1e-12 is drawn there."""
-    _, columns = _figure(11, 3.8, columns=len(panels))
+    _, columns = _figure(9, 3.2, columns=len(panels))
     for axes, (title, curves) in zip(np.atleast_1d(columns), panels.items(), strict=True):
         marks = zip(curves.items(), ("o-", "s--", "^-.", "D:"), (BLUE, ORANGE, "black", GREY), strict=False)
         for (name, lengths), style, color in marks:
