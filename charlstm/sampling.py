@@ -55,8 +55,8 @@ class Generator:
 
     @classmethod
     def load(cls, path: str | os.PathLike = PRETRAINED) -> "Generator":
-        """A generator from a file of ``save_model`` or the checkpoint of a training, by default the model in this package,
-        without loading Keras."""
+        """A generator from a file of ``save_model`` or the checkpoint of a training, by default the model in this
+        package, without loading Keras."""
         weights, vocabulary, _ = read_model_file(path)
         return cls(weights, vocabulary)
 

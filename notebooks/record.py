@@ -1,9 +1,9 @@
-"""The long runs that the notebooks quote, made again: python notebooks/record.py book | changes | memory | better | pretrained
+"""The long runs that the notebooks quote, made again: python notebooks/record.py NAME, one of these:
 
 book        the book's 20 epochs, once on the whole of Grimm and once on nine tenths of it with the last tenth held
             out, into charlstm/recorded/book.json (two runs of 6 to 8 minutes on 2 CPU cores)
-changes     five epochs by the book, with each of the changes of the quick recipe alone, and with all of them, into
-            charlstm/recorded/changes.json (about 8 minutes)
+changes     five epochs by the book, with the changes of the quick recipe one by one and together, into
+            charlstm/recorded/changes.json (about 6 minutes)
 memory      what plain RNNs and LSTMs bring at two widths, and which start lets them recall a letter, into
             charlstm/recorded/memory.json (about 20 minutes)
 better      what each part of the recipe "best" brings alone, and what is lost when it alone is left out: ten epochs on
