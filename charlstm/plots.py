@@ -174,11 +174,6 @@ def gradients(panels: dict[str, dict[str, np.ndarray]]) -> None:
     plt.show()
 
 
-def surprise(text: str, bits: np.ndarray, width: int = 72) -> None:
-    """``text``, each character on a ground as dark as it surprised; ``bits``: ``[len(text)]``."""
-    coloured_text(text, bits, "How much each character surprised the model", "surprise (bits)", 8, width=width)
-
-
 def coloured_text(
     text: str, values: np.ndarray, title: str, label: str, limit: float, signed: bool = False, width: int = 72
 ) -> None:

@@ -26,7 +26,7 @@ from charlstm import plots
         lambda: plots.cells("the", {"7": np.ones(3)}, "A gate", signed=False),
         lambda: plots.gradients({"a": {"one": np.ones(40), "zero": np.zeros(40)}, "b": {"one": np.full(40, 1e9)}}),
         lambda: plots.diagram({"x": (0, 0), "h": (0, 1)}, [("x", "h", "W"), ("h", "h", "U")], "A loop"),
-        lambda: plots.surprise("the $goose\n", np.arange(11.0), width=8),
+        lambda: plots.coloured_text("the $goose\n", np.arange(11.0), "title", "bits", 8, width=8),
     ],
 )
 def test_one_figure_with_a_title_and_no_warning(draw):
