@@ -1,6 +1,7 @@
 """What the unit tests share: tiny models, and the real texts where they can be had."""
 
 import os
+import shutil
 
 import matplotlib
 import pytest
@@ -49,3 +50,18 @@ def grimm():
 @pytest.fixture(scope="session")
 def mysterious_island():
     return known_text("mysterious_island")
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """A headless Chromium, of Playwright: test_browser.py says what that needs."""
+    reason = "Playwright is not installed: pip install playwright"
+    playwright = pytest.importorskip("playwright.sync_api", reason=reason)
+    path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    with playwright.sync_playwright() as driver:
+        try:
+            browser = driver.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-gpu"])
+        except playwright.Error as error:
+            pytest.skip(f"no Chromium: apt install chromium, or playwright install chromium ({error.message[:80]})")
+        yield browser
+        browser.close()

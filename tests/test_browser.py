@@ -7,7 +7,6 @@ apt install chromium, elsewhere playwright install chromium. Without them these 
 import contextlib
 import json
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -29,18 +28,6 @@ SETTINGS = {
     "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},  # no network
 }
 MINUTE = 60_000  # milliseconds, as Playwright counts
-
-
-@pytest.fixture(scope="module")
-def browser():
-    path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    with playwright.sync_playwright() as driver:
-        try:
-            browser = driver.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-gpu"])
-        except playwright.Error as error:
-            pytest.skip(f"no Chromium: apt install chromium, or playwright install chromium ({error.message[:80]})")
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")

@@ -166,21 +166,6 @@ def test_python_m_charlstm_writes_the_page_and_opens_it_without_tensorflow(tmp_p
 # ---- In the browser
 
 
-@pytest.fixture(scope="module")
-def browser():
-    playwright = pytest.importorskip(
-        "playwright.sync_api", reason="Playwright is not installed: pip install playwright"
-    )
-    path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    with playwright.sync_playwright() as driver:
-        try:
-            browser = driver.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-gpu"])
-        except playwright.Error as error:
-            pytest.skip(f"no Chromium: apt install chromium, or playwright install chromium ({error.message[:80]})")
-        yield browser
-        browser.close()
-
-
 @pytest.fixture
 def show(browser, tmp_path):
     """show(weights, vocabulary, card, **options): the page of this model in the browser. In the end it must be that
