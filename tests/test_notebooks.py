@@ -1,6 +1,7 @@
 """The notebooks as the design draws them. (That their cells run and show the right figures is nbval's part.)"""
 
 import re
+import subprocess
 import sys
 import types
 from pathlib import Path
@@ -163,3 +164,14 @@ def test_setup_says_what_to_do_where_the_installation_failed(monkeypatch, capsys
     result, installed = run_setup(monkeypatch, google_colab=types.ModuleType("google.colab"), charlstm=None)
     assert installed and isinstance(result.error_in_exec, ImportError)
     assert "upload its wheel or source zip, and run %pip install -q charlstm*" in str(result.error_in_exec)
+
+
+def test_the_whole_program_trains_and_writes_without_the_package(tmp_path, text):
+    (tmp_path / "text.txt").write_text(text, encoding="utf-8")
+    program = (FOLDER / "whole_program.py").read_text(encoding="utf-8")
+    assert len(program.splitlines()) <= 60
+    blocked = "import sys; sys.modules['charlstm'] = None; sys.argv[1:] = ['text.txt', '1']\n"  # an import of it fails
+    command = [sys.executable, "-X", "utf8", "-c", blocked + program]
+    out = subprocess.run(command, cwd=tmp_path, capture_output=True, encoding="utf-8", check=True).stdout
+    written = out[out.index(text[:20]) :].removesuffix("\n")
+    assert "loss" in out and len(written) == 520 and set(written) <= set(text)
