@@ -66,14 +66,17 @@ class Checkpoint:
         return None
 
     def _must_be_the_same(self, training: dict) -> None:
-        differing = [
-            f"{name} {there!r} there, {here!r} here"
-            for name in sorted(training.keys() | self.training.keys())
-            if (there := training.get(name)) != (here := self.training.get(name))
-        ]
-        if differing:
-            differing = "; ".join(differing)
+        if differing := differences(training, self.training, "there", "here"):
             raise ValueError(f"{self.path} is the checkpoint of another training ({differing}): give another path")
+
+
+def differences(one: dict, other: dict, where: str, elsewhere: str) -> str:
+    """The names of which ``one`` and ``other`` have different values, with both; empty if there are none."""
+    return "; ".join(
+        f"{name} {one.get(name)!r} {where}, {other.get(name)!r} {elsewhere}"
+        for name in sorted(one.keys() | other.keys())
+        if one.get(name) != other.get(name)
+    )
 
 
 def _read_checkpoint(path: Path) -> tuple[dict, dict[str, np.ndarray]]:
@@ -88,7 +91,7 @@ def _read_checkpoint(path: Path) -> tuple[dict, dict[str, np.ndarray]]:
 def describe(model, dataset: Windows, recipe: Recipe, held_out_ids: np.ndarray | None) -> dict:
     """What must be the same when a training goes on. Raises ValueError for a dataset not made by ``make_dataset``."""
     if not isinstance(dataset, Windows):
-        raise ValueError("a checkpoint needs a dataset that make_dataset made: no other can be set to an epoch")
+        raise ValueError("this needs a dataset that make_dataset made: no other can be set to an epoch, or shared by workers")
     checksum = None if held_out_ids is None else hashlib.sha256(np.asarray(held_out_ids, np.int32)).hexdigest()
     choices = dataclasses.asdict(recipe)
     del choices["epochs"]  # more of them may be asked for later

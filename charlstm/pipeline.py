@@ -83,6 +83,7 @@ class Windows:
 
     vocabulary: of the ids, if they remember it, or None.
     entropy: the seed, or a random number where none was given; epoch: the number of the next pass, from 0.
+    share: which windows of each batch are read here: all, or in ``train``, where several workers share it, every Nth.
     """
 
     def __init__(self, ids: np.ndarray, seq_length: int, batch_size: int, shuffle: bool, seed, carry_state: bool):
@@ -93,6 +94,7 @@ class Windows:
         self.vocabulary = getattr(ids, "vocabulary", None)
         self.entropy = np.random.SeedSequence(seed).entropy
         self.epoch = 0
+        self.share = slice(None)
 
     @cached_property
     def batches(self) -> "tf.data.Dataset":
@@ -153,8 +155,8 @@ class Windows:
         return order
 
     def _read(self, begins: np.ndarray) -> np.ndarray:
-        # The windows that begin at these places, [B]: a copy, int32 [B, seq_length + 1].
-        places = (begins[:, None] + np.arange(self.seq_length + 1)) % len(self.ids)
+        # The windows that begin at these places, [B], or our share of them: a copy, int32 [B, seq_length + 1].
+        places = (begins[self.share, None] + np.arange(self.seq_length + 1)) % len(self.ids)
         rows = self.ids[places].astype(np.int32)
         _hand_back(self.ids)
         return rows

@@ -6,6 +6,7 @@ import math
 import os
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,6 +17,7 @@ from charlstm.model import StepwiseLSTM, check_recipe, layers_of, sizes_of, weig
 from charlstm.pipeline import Windows, check_ids
 from charlstm.recipes import LEARNING_ON, DynamicEvaluation, Recipe, find_recipe
 from charlstm.sampling import Generator
+from charlstm.workers import Workers, together
 
 if TYPE_CHECKING:
     import keras
@@ -47,13 +49,20 @@ def train(
     sample_prompt: under each epoch's line stands what the model then writes from this prompt (``Generator.generate``,
         60 characters at temperature 0.5, always the same seed). The dataset must know its vocabulary.
 
+    A model that was built in the scope of a tf.distribute strategy, such as ``charlstm.workers.connect`` gives, is
+    trained by all its workers together: each makes the same call, and takes its share of each batch of the dataset. The
+    first one alone measures, prints, and needs the checkpoint; history and weights are the same for all in the end.
+
     Returns the history, with a value for each epoch: ``"loss"``, the mean over its batches while the model was learning
     from them, in nats per character; and ``"held_out_bits"``, in bits per character, if asked for. What can't be used
     raises ValueError, TypeError or OSError before the first step (the ids of a dataset of your own, before the step
     that would take them); a loss of NaN raises FloatingPointError, and the model has the weights from before the epoch.
+    Workers whose texts, settings or versions differ raise ValueError, all of them, before the first step; if one ends,
+    the others raise ConnectionError.
     """
     recipe = find_recipe(recipe or getattr(model, "recipe", "quick"), epochs)
-    return _Training(model, dataset, recipe, held_out_ids, checkpoint, sample_prompt).run()
+    with together(model) as workers:
+        return _Training(model, dataset, recipe, held_out_ids, checkpoint, sample_prompt, workers).run()
 
 
 def bits_per_char(
@@ -84,35 +93,39 @@ def bits_per_char(
 class _Training:
     """A training from its beginning, or from its checkpoint, to its end."""
 
-    def __init__(self, model, dataset, recipe: Recipe, held_out_ids=None, checkpoint=None, sample_prompt=None):
+    def __init__(
+        self, model, dataset, recipe: Recipe, held_out_ids=None, checkpoint=None, sample_prompt=None, workers=None
+    ):
         from charlstm.update import choose_step
 
+        self.workers = workers or Workers(model.distribute_strategy)
+        self.say = say if self.workers.number == 0 else (lambda message: None)
         self.model, self.dataset, self.recipe, self.held_out_ids = model, dataset, recipe, held_out_ids
         self.sample_prompt, self.schedule_epochs, self.bits_before = sample_prompt, recipe.epochs, math.inf
         self.history = {"loss": []} if held_out_ids is None else {"loss": [], "held_out_bits": []}
         self.check_input()
         self.best_weights, self.empty_state = model.get_weights(), ()
         if recipe.carry_state:  # hidden and cell state before the first batch
-            self.empty_state = (np.zeros((dataset.batch_size, layers_of(model)[1].units), np.float32),) * 2
-        self.checkpoint = None
-        if checkpoint is not None:
-            self.checkpoint = Checkpoint(checkpoint, describe(model, dataset, recipe, held_out_ids))
-        saved = self.checkpoint and self.checkpoint.read()
+            rows = dataset.batch_size // self.workers.count
+            self.empty_state = (np.zeros((rows, layers_of(model)[1].units), np.float32),) * 2
+        saved = self.open_checkpoint(checkpoint)
         if saved:
-            self.schedule_epochs = self.scheduled_epochs(saved[0])
+            self.schedule_epochs = self.scheduled_epochs(saved[0], Path(checkpoint).name)
         gc.collect()  # an earlier training's graph and model hang in circles, with all their weights
-        dataclasses.replace(recipe, epochs=self.schedule_epochs).compile(model, len(dataset))
-        self.matmul_dtype = choose_step(model)
+        with self.workers.strategy.scope():
+            dataclasses.replace(recipe, epochs=self.schedule_epochs).compile(model, len(dataset))
+        self.matmul_dtype = self.workers.from_first(lambda: choose_step(model))
         if saved:
             restore(self, *saved)
         elif held_out_ids is not None and self.was_trained:
-            self.bits_before = bits_per_char(model, held_out_ids)
-            say(f"before the training: held out {self.bits_before:.3f} bits per character")
+            self.bits_before = self.workers.from_first(lambda: bits_per_char(model, held_out_ids))
+            self.say(f"before the training: held out {self.bits_before:.3f} bits per character")
 
     def check_input(self) -> None:
         """Raises TypeError or ValueError for what the training would stumble over after its first epoch."""
         if not self.model.built:
-            self.model(np.zeros((1, 1), np.int32))  # without an Input, Keras makes the weights at the first call
+            with self.workers.strategy.scope():
+                self.model(np.zeros((1, 1), np.int32))  # without an Input, Keras makes the weights at the first call
         self.vocab_size = getattr(self.model, "output_shape", [None])[-1]
         self.was_trained = np.any(self.model.get_weights()[-1])  # zeros before the first step
         check_recipe(self.model, self.recipe, self.was_trained)
@@ -127,19 +140,41 @@ class _Training:
         if self.held_out_ids is not None:
             check_ids(self.held_out_ids, self.vocab_size, least=2)
             weights_of(self.model)
+        n, size = self.workers.replicas, getattr(self.dataset, "batch_size", 0)
+        if size % n:
+            raise ValueError(f"{n} workers can't share batches of {size}: give a batch_size that {n} divides")
         vocabularies = {getattr(ids, "vocabulary", None) for ids in (self.dataset, self.held_out_ids)} - {None}
         if len(vocabularies) > 1:
             raise ValueError("dataset and held_out_ids are of two vocabularies: encode both texts with the same")
         self.written = self.write()
 
-    def scheduled_epochs(self, progress: dict) -> int:
+    def open_checkpoint(self, path: str | os.PathLike | None) -> tuple | None:
+        """What was written to ``path``, if anything was; before that, the workers agree on what they train."""
+        self.checkpoint = None
+        if path is None and self.workers.count == 1:
+            return None
+        facts = describe(self.model, self.dataset, self.recipe, self.held_out_ids)
+        if self.workers.count > 1:
+            more = {"epochs": self.recipe.epochs, "checkpoint": path is not None}
+            self.workers.must_agree(facts | more, self.model.get_weights())
+            self.dataset.share = slice(self.workers.number, None, self.workers.count)
+            self.dataset.entropy = self.workers.from_first(lambda: self.dataset.entropy)
+
+        def read():
+            self.checkpoint = Checkpoint(path, facts)
+            return self.checkpoint.read()
+
+        return None if path is None else self.workers.from_first(read)  # which alone may have the file
+
+    def scheduled_epochs(self, progress: dict, path: str) -> int:
         """For how many epochs the schedule in the checkpoint was made; says how the training goes on."""
-        path, done, planned = self.checkpoint.path.name, len(progress["history"]["loss"]), progress["schedule_epochs"]
+        done, planned = len(progress["history"]["loss"]), progress["schedule_epochs"]
         if done > self.recipe.epochs:
             raise ValueError(f"{path} has {done} epochs already, more than {self.recipe.epochs}: give epochs={done}")
-        say(f"Going on from {path}: {done} of {self.recipe.epochs} epochs are done.")
+        self.say(f"Going on from {path}: {done} of {self.recipe.epochs} epochs are done.")
         if self.recipe.schedule and planned != self.recipe.epochs:
-            say(f"The learning rate follows the schedule for {planned} epochs that was begun, and stays at its end.")
+            its = f"the schedule for {planned} epochs that was begun, and stays at its end"
+            self.say(f"The learning rate follows {its}.")
         return planned
 
     def run(self) -> dict[str, list[float]]:
@@ -150,7 +185,8 @@ class _Training:
         spec = getattr(self.dataset, "batches", self.dataset).element_spec
         signature = [*spec, *map(tf.type_spec_from_value, self.empty_state)]
         seed = getattr(self.dataset, "entropy", 0) % 2**31
-        step = compile_step(self.model, signature, self.matmul_dtype, self.recipe, seed)
+        with self.workers.strategy.scope():
+            step = compile_step(self.model, signature, self.matmul_dtype, self.recipe, seed)
         for epoch in range(len(self.history["loss"]), self.recipe.epochs):
             start = time.perf_counter()
             try:
@@ -160,15 +196,15 @@ class _Training:
                 if self.checkpoint:
                     self.checkpoint.write(*snapshot(self), self.dataset.vocabulary)
             except KeyboardInterrupt:
-                say(f"Interrupted in epoch {epoch + 1}: the model has the weights of this moment.")
+                self.say(f"Interrupted in epoch {epoch + 1}: the model has the weights of this moment.")
                 raise
-            say(self.report(seconds, time.perf_counter() - start) + self.written)
+            self.say(self.report(seconds, time.perf_counter() - start) + self.written)
         self.model.set_weights(self.best_weights)
         if self.held_out_ids is not None and self.recipe.keep_best:
             best_epoch = int(np.argmin([self.bits_before, *self.history["held_out_bits"]]))
             if best_epoch < self.recipe.epochs:
                 which = f"of epoch {best_epoch}" if best_epoch else "it came with"
-                say(f"The model has the weights {which}, the best on the held-out text.")
+                self.say(f"The model has the weights {which}, the best on the held-out text.")
         return self.history
 
     def learn(self, step, epoch: int) -> float:
@@ -179,13 +215,18 @@ class _Training:
         if isinstance(self.dataset, Windows):
             self.dataset.epoch = epoch  # the order of this epoch, whatever the dataset was used for before
         title, state = f"epoch {epoch + 1} of {self.recipe.epochs}", self.empty_state
-        with tqdm(self.dataset, title, disable=not someone_watches(), leave=False, ncols=79, file=sys.stdout) as steps:
+        hidden = self.workers.number > 0 or not someone_watches()
+        settings = {"disable": hidden, "leave": False, "ncols": 79, "file": sys.stdout}
+        with tqdm(self.dataset, title, **settings) as steps:
             for number, (inputs, targets) in enumerate(steps, 1):
                 if not isinstance(self.dataset, Windows):
                     for ids in inputs, targets:
                         check_ids(np.ravel(ids), self.vocab_size)
                 loss, state = step(inputs, targets, *state)
                 loss, size = float(loss), math.prod(targets.shape)
+                if self.workers.count > 1:  # the whole batch's, of which this is a share
+                    rows = self.dataset.n_windows - (number - 1) * self.dataset.batch_size
+                    size = min(rows, self.dataset.batch_size) * self.dataset.seq_length
                 if not math.isfinite(loss):
                     self.model.set_weights(weights_before)
                     advice = "try a smaller learning_rate, or clip_norm=1.0; the model has its weights from before it"
@@ -203,7 +244,7 @@ class _Training:
             *others, kernel, bias = self.model.get_weights()
             self.model.set_weights([*others, self.recipe.scale_factor * kernel, self.recipe.scale_factor * bias])
         if self.held_out_ids is not None:
-            bits = bits_per_char(self.model, self.held_out_ids)
+            bits = self.workers.from_first(lambda: bits_per_char(self.model, self.held_out_ids))
             better = not self.recipe.keep_best or bits < min([self.bits_before, *self.history["held_out_bits"]])
             self.history["held_out_bits"].append(bits)
         if better:

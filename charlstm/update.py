@@ -72,9 +72,13 @@ def by_hand(model: keras.Sequential, matmul_dtype: str, recipe: Recipe = RECIPES
     def compute(inputs, targets, state=None, seed=(0, 0)):
         variables = map(tf.convert_to_tensor, model.trainable_variables)
         weights = dict(zip(StepwiseLSTM.weight_names, variables, strict=True))
-        mask = tf.ones((*tf.unstack(tf.shape(inputs)), lstm.units)) if dropouts else None
+        # All workers draw the same numbers: those of the whole batch, so that each takes others, as one alone would.
+        context, (rows, steps) = tf.distribute.get_replica_context(), tf.unstack(tf.shape(inputs))
+        replicas = context.num_replicas_in_sync
+        mask = tf.ones((rows * replicas, steps, lstm.units)) if dropouts else None
         for dropout in dropouts:
             mask = dropout(mask, training=True)
+        mask = mask[context.replica_id_in_sync_group :: replicas] if dropouts else None
         masks = weight_masks(weights, recipe, seed)
         loss, gradients, state = loss_and_gradients(weights, inputs, targets, state, mask, masks, matmul_dtype)
         return loss, [gradients[name] for name in weights], state
@@ -131,20 +135,45 @@ def compile_step(
     and gives the loss and the new state.
 
     signature: of inputs, targets and state. matmul_dtype: of the hand-written step; None: ``by_tape``. seed: of the
-    masks, together with the number of the step. The compiled ``model``'s optimizer moves the weights.
+    masks, together with the number of the step. The compiled ``model``'s optimizer moves the weights. Under a strategy
+    of tf.distribute the batch is this worker's share, and the loss that of all shares together.
     """
+    strategy, alone = tf.distribute.get_strategy(), not tf.distribute.has_strategy()
     compute = by_tape(model, recipe) if matmul_dtype is None else by_hand(model, matmul_dtype, recipe)
 
     def move_weights(_, gradients):
         model.optimizer.apply(gradients, model.trainable_variables)
 
-    @tf.function(input_signature=signature)
-    def step(inputs, targets, *state):
+    def learn(inputs, targets, *state):
         number = tf.cast(model.optimizer.iterations, tf.int64)
         loss, gradients, new_state = compute(inputs, targets, state or None, tf.stack([seed, number]))
-        # Here the gradients of several workers would be brought together. (Where apply does this by itself, TensorFlow
-        # keeps its graph, and with it all weights, until the process ends; within merge_call it does not.)
-        tf.distribute.get_replica_context().merge_call(move_weights, args=(gradients,))
+        if alone:  # Within merge_call, or else TensorFlow keeps the graph, and all weights, until the process ends.
+            tf.distribute.get_replica_context().merge_call(move_weights, args=(gradients,))
+        else:
+            loss, *gradients = mean_of_all([loss, *gradients], tf.size(targets))
+            move_weights(None, gradients)
         return loss, new_state if state else ()
 
-    return step
+    def learn_together(*batch):
+        devices = len(strategy.extended.worker_devices)
+
+        def learn_a_share():
+            device = tf.distribute.get_replica_context().replica_id_in_sync_group % devices
+            return learn(*[rows[device::devices] for rows in batch])
+
+        loss, state = tf.nest.map_structure(strategy.experimental_local_results, strategy.run(learn_a_share))
+        return loss[0], tuple(tf.reshape(tf.stack(part, axis=1), (-1, part[0].shape[-1])) for part in state)
+
+    # Keras would shorten each worker's gradient by itself, and then add them up.
+    if not alone:
+        model.optimizer._all_reduce_sum_gradients = lambda gradients_and_variables: gradients_and_variables
+    return tf.function(learn if alone else learn_together, input_signature=signature)
+
+
+def mean_of_all(values: list[tf.Tensor], count: tf.Tensor) -> list[tf.Tensor]:
+    """The means over all workers' shares of a batch, from this one's over its own: ``count`` of the characters, which
+    may be 0, as in a last batch of few windows."""
+    weight = tf.cast(count, tf.float32)
+    sums = [*(tf.math.multiply_no_nan(value, weight) for value in values), weight]
+    *sums, total = tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, sums)
+    return [value / total for value in sums]
