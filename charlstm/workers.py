@@ -93,8 +93,8 @@ def together(model) -> Iterator["Workers"]:
     """
     import tensorflow as tf
 
-    strategy = model.distribute_strategy
-    if tf.distribute.has_strategy() and tf.distribute.get_strategy() is not strategy:
+    strategy, here = model.distribute_strategy, tf.distribute.get_strategy().extended.variable_created_in_scope
+    if tf.distribute.has_strategy() and not all(here(weight.value) for weight in model.weights):
         raise ValueError("the model was built outside of this strategy: call build_model in strategy.scope(), too")
     try:
         yield Workers(strategy)
