@@ -1,9 +1,9 @@
 """Measure charlstm beside what people would use instead: python tests/benchmarks/run.py [TOPIC ...] [--quick]
 
-Topics: training, quality_time, sampling, pipeline, quality, start_up; all by default, in half an hour on two processor
-cores. The contenders take turns, so that a busy machine is busy for all, and each proves first that it does the same
-work. A table is printed for each topic, and all of them are written to benchmark.json (--output). PyTorch, JAX and
-pyppmd come with pip install -e ".[bench,test]"; what is not installed is not measured, and the table says so.
+Topics: training, quality_time, sampling, pipeline, quality, scale, start_up; all by default, in a good half hour on two
+processor cores. The contenders take turns, so that a busy machine is busy for all, and each proves first that it does
+the same work. A table is printed for each topic, and all of them are written to benchmark.json (--output). PyTorch, JAX
+and pyppmd come with pip install -e ".[bench,test]"; what is not installed is not measured, and the table says so.
 """
 
 import argparse
@@ -18,10 +18,11 @@ import pipeline
 import quality
 import quality_time
 import sampling
+import scale
 import start_up
 import training
 
-TOPICS = {module.__name__: module for module in (training, quality_time, sampling, pipeline, quality, start_up)}
+TOPICS = {module.__name__: module for module in (training, quality_time, sampling, pipeline, quality, scale, start_up)}
 
 
 def circumstances() -> dict:
