@@ -51,7 +51,7 @@ def train(arguments: argparse.Namespace) -> None:
 
     is_first = Workers(strategy).number == 0
     if not is_first:
-        sys.stdout = open(os.devnull, "w")
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
     if arguments.text.endswith(".safetensors"):
         ids = open_ids(arguments.text)
     else:
