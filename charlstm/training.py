@@ -157,7 +157,6 @@ class _Training:
         if self.workers.count > 1:
             more = {"epochs": self.recipe.epochs, "checkpoint": path is not None}
             self.workers.must_agree(facts | more, self.model.get_weights())
-            self.dataset.share = slice(self.workers.number, None, self.workers.count)
             self.dataset.entropy = self.workers.from_first(lambda: self.dataset.entropy)
 
         def read():
@@ -214,6 +213,7 @@ class _Training:
         weights_before, total, count = self.model.get_weights(), 0.0, 0
         if isinstance(self.dataset, Windows):
             self.dataset.epoch = epoch  # the order of this epoch, whatever the dataset was used for before
+            self.dataset.share = slice(self.workers.number, None, self.workers.count)
         title, state = f"epoch {epoch + 1} of {self.recipe.epochs}", self.empty_state
         hidden = self.workers.number > 0 or not someone_watches()
         settings = {"disable": hidden, "leave": False, "ncols": 79, "file": sys.stdout}

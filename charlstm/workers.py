@@ -55,8 +55,8 @@ def _read_tf_config(text: str) -> tuple[list[str], int]:
     try:
         config = json.loads(text)
         chief, worker = (config["cluster"].get(name, []) for name in ("chief", "worker"))
-        addresses, own = [*chief, *worker], int(config["task"]["index"])
-        own += len(chief) * (config["task"]["type"] == "worker")
+        addresses, task = [*chief, *worker], config["task"]
+        own = {"chief": 0, "worker": len(chief)}[task["type"]] + int(task["index"])
         ports = [int(address.rpartition(":")[2]) for address in addresses]
         if 0 <= own < len(ports):
             return addresses, own
@@ -88,21 +88,21 @@ def _listens(address: str) -> bool:
 def together(model) -> Iterator["Workers"]:
     """Those that train ``model``, which are joined by the strategy in whose scope it was built.
 
-    Raises ValueError within the scope of another one; and turns TensorFlow's many errors for a worker that has ended
-    into a ConnectionError that says so.
+    Raises ValueError within a scope, where a variable that only the first worker makes, to measure, would stop all; and
+    turns TensorFlow's many errors for a worker that has ended into a ConnectionError that says so.
     """
     import tensorflow as tf
 
-    strategy, here = model.distribute_strategy, tf.distribute.get_strategy().extended.variable_created_in_scope
-    if tf.distribute.has_strategy() and not all(here(weight.value) for weight in model.weights):
-        raise ValueError("the model was built outside of this strategy: call build_model in strategy.scope(), too")
+    if tf.distribute.has_strategy():
+        raise ValueError("call train outside of strategy.scope(), and build_model within it")
+    workers, errors = Workers(model.distribute_strategy), tf.errors
     try:
-        yield Workers(strategy)
-    except (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.InternalError, tf.errors.CancelledError):
-        if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+        yield workers
+    except (errors.UnavailableError, errors.AbortedError, errors.InternalError, errors.CancelledError) as error:
+        if workers.count == 1:
             raise
         advice = "see what it says, and start all of them again with the same command"
-        raise ConnectionError(f"another worker has ended, or can't be reached: {advice}") from None
+        raise ConnectionError(f"another worker has ended, or can't be reached: {advice}") from error
 
 
 class Workers:
