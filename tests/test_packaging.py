@@ -42,7 +42,7 @@ def code_lines(path):
 
 def test_modules_are_thin():
     lines = {path.name: code_lines(path) for path in (ROOT / "charlstm").rglob("*.py")}
-    assert max(lines.values()) <= 240 and sum(lines.values()) <= 1800, lines
+    assert max(lines.values()) <= 240 and sum(lines.values()) <= 1950, lines
 
 
 def test_imports_run_one_way():
@@ -58,6 +58,7 @@ def test_imports_run_one_way():
         "update",
         "model_file",
         "checkpoint",
+        "workers",
     ]
     order += ["text_file", "sampling", "training", "inside", "page", "plots", "__init__", "__main__"]
     assert sorted(order) == sorted([*(path.stem for path in MODULES), "recorded"])
