@@ -207,6 +207,40 @@ def bars(values: dict[str, float], title: str, xlabel: str, ours: str = "") -> N
     plt.show()
 
 
+def curves(
+    panels: dict[str, dict[str, tuple]], xlabel: str, levels: dict[str, float] | None = None, **settings
+) -> None:
+    """A panel for each of ``panels``, and in it a line for each of its curves (name: x, y), of the same colour in each;
+    for each of ``levels`` a level line. settings: of the axes, such as ``xscale="log"``."""
+    _, columns = _figure(6 + 2 * len(panels), 3.4, columns=len(panels))
+    settings = {"ylabel": "bits per character"} | settings
+    for axes, (title, found) in zip(np.atleast_1d(columns), panels.items(), strict=True):
+        for (name, (x, y)), style, color in zip(found.items(), ("o-", "s--"), (BLUE, ORANGE), strict=False):
+            axes.plot(x, y, style, color=color, markersize=4, label=name)
+        for name, value in (levels or {}).items():
+            axes.axhline(value, color="black", linewidth=1, linestyle="-.")
+            axes.annotate(f"{name}: {value:.2f}", (0.01, value), (0, 3), axes.get_yaxis_transform(), "offset points")
+        axes.set(title=title, xlabel=xlabel, **settings)
+        if settings.get("xscale") == "log":
+            axes.set_xticks(x, x)
+            axes.minorticks_off()
+        axes.grid(alpha=0.3)
+        axes.legend()
+    plt.show()
+
+
+def attention(text: str, shares: np.ndarray, title: str) -> None:
+    """A row for each character of ``text``, and in it a square for each that it looks at: ``shares`` from 0 to 1, of
+    shape ``[len(text), len(text)]``."""
+    _, axes = _figure(7.6, 6.6)
+    squares = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_ticks(range(len(text)), _symbols(text), fontsize=8, parse_math=False)
+    axes.set(title=title, xlabel=f"it looks at {LEGEND}", ylabel="character that looks")
+    plt.colorbar(squares, label="share of its attention", shrink=0.7)
+    plt.show()
+
+
 def diagram(boxes: dict[str, tuple[float, float]], arrows: list[tuple[str, str, str]], title: str) -> None:
     """``boxes`` (name: x, y) and ``arrows`` (from, to, label). What begins with "d " is a derivative: dashed, orange.
     An arrow from a box to itself is a loop on its right."""

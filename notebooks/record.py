@@ -5,35 +5,45 @@ book        the book's 20 epochs, once on the whole of Grimm and once on nine te
 changes     five epochs by the book, with the changes of the quick recipe one by one and together, into
             charlstm/recorded/changes.json (about 6 minutes)
 memory      what plain RNNs and LSTMs bring at two widths, and which start lets them recall a letter, into
-            charlstm/recorded/memory.json (about 20 minutes)
+            charlstm/recorded/memory.json (about 40 minutes)
 better      what each part of the recipe "best" brings alone, and what is lost when it alone is left out: ten epochs on
-            100,000 characters of Grimm, measured on the 20,000 after them, into charlstm/recorded/better.json (15 runs
+            100,000 characters of Grimm, measured on the 20,000 after them, into charlstm/recorded/better.json (14 runs
             of 1 to 3 minutes; with the name of a run behind it: this one); and, with half the units, what each alone
             brings on 600,000 characters of The Mysterious Island in two epochs, into better_island.json
+attention   an LSTM and a Transformer of the same size, five minutes each, in turns, after a search for each one's rate,
+            and small ones with and without positions, into charlstm/recorded/attention.json (25 minutes; with a number
+            of seconds behind it: so long for each in place of 300, and a fifth of it for every other run)
 pretrained  the model that comes with the package, into charlstm/pretrained/grimm.safetensors (5 to 10 minutes)
 
-charlstm/recorded/training.json is made by python tests/benchmarks/run.py training quality_time sampling --output FILE.
+charlstm/recorded/choices.json has the trainings by which the settings of "best" were chosen, once. training.json is made
+by python tests/benchmarks/run.py training quality_time sampling --output FILE.
 """
 
+import ast
 import dataclasses
 import datetime
 import json
+import math
 import os
 import platform
 import sys
 import time
+import types
+from pathlib import Path
 
 import keras
+import nbformat
 import numpy as np
 import tensorflow as tf
-from charlstm.model_file import PRETRAINED, load_pretrained
 
 import charlstm
 from charlstm.inside import read_closely, telling_apart
 from charlstm.model import weights_of
+from charlstm.model_file import PRETRAINED, load_pretrained
 from charlstm.recipes import RECIPES, Recipe
-from charlstm.sources import SOURCES
 from charlstm.recorded import RECORDED, read_recorded
+from charlstm.sources import SOURCES
+from charlstm.update import compile_step, obstacle
 
 SEED = 1
 
@@ -115,7 +125,9 @@ def better_recipes(epochs: int = 10) -> dict[str, Recipe]:
         "carried state": ("carry_state",),
         "dropout of outputs": ("output_dropout",),
         "dropout of weights": ("weight_drop", "embedding_dropout"),
-        "averaging, decay, scale factor": ("average", "weight_decay", "scale_factor"),
+        "averaging": ("average",),
+        "weight decay": ("weight_decay",),
+        "scale factor": ("scale_factor",),
     }
     recipes = {"none": plain, "all": best}
     for cure, fields in cures.items():
@@ -143,8 +155,7 @@ def record_cure(file: str, text: str, name: str, recipe: Recipe, rnn_units: int,
     train_ids, validation_ids = ids[:length], ids[length : length + 20_000]
     keras.utils.set_random_seed(SEED)
     model = charlstm.build_model(len(corpus.vocabulary), 256, rnn_units, recipe)
-    seq_length = 25 if recipe.carry_state else 50
-    dataset = charlstm.make_dataset(train_ids, seq_length, seed=SEED, carry_state=recipe.carry_state)
+    dataset = charlstm.make_dataset(train_ids, seq_length=25, seed=SEED, carry_state=recipe.carry_state)
     loss = charlstm.train(model, dataset)["loss"]
     bits = charlstm.bits_per_char(model, validation_ids)
     runs = read_recorded(file)["runs"] if (RECORDED / f"{file}.json").exists() else {}
@@ -180,11 +191,14 @@ def record_pretrained() -> None:
 
 
 def named_units(weights: dict[str, np.ndarray], ids: np.ndarray) -> dict[str, int]:
-    """Which unit's cell state tells best whether a character stands in quotation marks (notebook 08_inside)."""
-    marks = [[char == '"' for char in part + "\n\n"] for part in ids.vocabulary.decode(ids).split("\n\n")]
+    """Which two units' cell states tell best whether a character stands in quotation marks (notebook 08_inside)."""
+    text = ids.vocabulary.decode(ids)
+    ids = ids[text.find("\n\n") + 2 :]  # from the beginning of a paragraph, where no speech is going on
+    marks = [[char == '"' for char in part + "\n\n"] for part in text.split("\n\n")[1:]]
     inside = np.concatenate([np.cumsum(part) % 2 == 1 for part in marks])[: len(ids)]
     auc = telling_apart(read_closely(weights, ids).cell, inside)
-    return {"inside quotation marks": int(np.abs(auc - 0.5).argmax())}
+    first, second = map(int, np.argsort(-np.abs(auc - 0.5))[:2])
+    return {"inside quotation marks": first, "inside quotation marks, too": second}
 
 
 def network(layer, vocab_size: int, embedding_dim: int = 256):
@@ -208,13 +222,13 @@ def read_grimm_twice() -> tuple:
     return len(vocabulary), *charlstm.split(head, held_out=1 / 9)
 
 
-def record_width(kind: str, units: int, rate: float) -> dict:
+def record_width(kind: str, units: int, rate: float, seed: int) -> dict:
     """Five epochs by the quick recipe at this peak of the learning rate; bits on the ninth tenth, carried through, and
     from a state of zeros over the last k characters only."""
     vocab_size, head, ninth = read_grimm_twice()
-    keras.utils.set_random_seed(SEED)
+    keras.utils.set_random_seed(seed)
     model = network(getattr(keras.layers, kind)(units, return_sequences=True), vocab_size)
-    dataset = charlstm.make_dataset(head, seed=SEED)
+    dataset = charlstm.make_dataset(head, seed=seed)
     recipe = dataclasses.replace(RECIPES["quick"], learning_rate=rate)
     recipe.compile(model, len(dataset))
     model.fit(dataset.batches, epochs=recipe.epochs, shuffle=False, verbose=0)
@@ -224,7 +238,7 @@ def record_width(kind: str, units: int, rate: float) -> dict:
         k: round(float(bits_of(model, ninth[places[:, None] + np.arange(-k, 0)], ninth[places]).mean()), 3)
         for k in (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 15, 20, 30)
     }
-    run = {"layer": kind, "units": units, "parameters": model.count_params(), "rate": rate}
+    run = {"layer": kind, "units": units, "parameters": model.count_params(), "rate": rate, "seed": seed}
     return run | {"bits": round(bits, 3), "bits_with_context": context}
 
 
@@ -262,22 +276,108 @@ def record_recall(start: str, noise: int, size: float, seed: int) -> float:
 
 def record_memory() -> None:
     kinds = ("SimpleRNN", 512), ("LSTM", 256), ("SimpleRNN", 1024), ("LSTM", 512)
-    runs = [(kind, units, 0.01) for kind, units in kinds]
-    runs += [("SimpleRNN", 512, 0.003)]  # does a smaller rate suit it better?
-    widths = [record_width(*run) for run in runs]
+    runs = [(kind, units, 0.01, seed) for seed in (1, 2) for kind, units in kinds]
+    runs += [("SimpleRNN", 512, 0.003, 1), ("SimpleRNN", 1024, 0.003, 1)]  # does a smaller rate suit it better?
     recall = [
-        {"start": start, "noise": noise, "size": size, "right": record_recall(start, noise, size, SEED)}
+        {
+            "start": start,
+            "noise": noise,
+            "size": size,
+            "right": [record_recall(start, noise, size, s) for s in (1, 2, 3)],
+        }
         for noise, size in ((30, 1), (30, 4), (100, 1), (100, 0.2))
         for start in STARTS
     ]
-    # The one that neither always fails nor always succeeds: with how much luck?
-    again = [record_recall("LSTM, forget bias 1 (Keras)", 30, 1, seed) for seed in (1, 2, 3, 4)]
-    write_recorded("memory", {"widths": widths, "recall": recall, "lstm_bias_1_by_seed": again})
+    write_recorded("memory", {"widths": [record_width(*run) for run in runs], "recall": recall})
+
+
+ATTENTION_RATES = {"LSTM": (0.006, 0.012, 0.024), "Transformer": (0.001, 0.002, 0.004)}
+
+
+def attention_notebook() -> types.SimpleNamespace:
+    """What the reader of 11_attention builds: its classes and functions, and the size of its windows."""
+    built = {"keras": keras, "math": math, "np": np, "tf": tf, "time": time, "charlstm": charlstm}
+    built |= {"compile_step": compile_step, "obstacle": obstacle}
+    for cell in nbformat.read(Path(__file__).parent / "11_attention.ipynb", as_version=4).cells:
+        if cell.cell_type == "code" and "%pip" not in cell.source:
+            kept = [node for node in ast.parse(cell.source).body if isinstance(node, ast.FunctionDef | ast.ClassDef)]
+            if cell.source.startswith("LENGTH, BATCH = "):
+                kept = ast.parse(cell.source).body
+            exec(compile(ast.Module(kept, []), cell.id, "exec"), built)  # noqa: S102
+    return types.SimpleNamespace(**built, names=built)
+
+
+def build_contender(name: str, vocab_size: int):
+    """ "LSTM" or "Transformer", of 1.6 million parameters, with dropout; or "small" ones of 0.4 million and no dropout,
+    "with" a layer Positions behind the embedding, or "without" it."""
+    keras.utils.set_random_seed(SEED)
+    built = attention_notebook()
+    if name == "LSTM":
+        recipe = dataclasses.replace(RECIPES["quick"], output_dropout=RECIPES["best"].output_dropout)
+        return charlstm.build_model(vocab_size, recipe=recipe)
+    if name == "Transformer":
+        return built.transformer(vocab_size, 256, dropout=0.1)
+    if "without" in name:
+        built.names["Positions"] = lambda longest: keras.layers.Identity()
+    if "Transformer" in name:
+        return built.transformer(vocab_size, 128)
+    embedding, lstm, dense = charlstm.build_model(vocab_size, 128, 256).layers
+    ids = keras.Input((None,), dtype="int32")
+    return keras.Model(ids, dense(lstm(built.names["Positions"](built.LENGTH)(embedding(ids)))))
+
+
+def race(built, runs: list, seconds: float, train_ids, held_out_ids, measurements: int = 1) -> list[dict]:
+    """Train a model for each of ``runs`` (name, rate), in turns, a 60th of ``seconds`` each time; and measure them."""
+    vocab_size = len(train_ids.vocabulary)
+    results = [
+        {"name": name, "rate": rate, "curve": [], "model": build_contender(name, vocab_size)} for name, rate in runs
+    ]
+    racers = [built.learn(run["model"], run["rate"], seconds, train_ids, 60) for run in results]
+    for number, clocks in enumerate(zip(*racers, strict=True), 1):
+        for run, clock in zip(results, clocks, strict=True):
+            if number % (60 // measurements) == 0:
+                run["curve"].append((round(clock, 1), round(float(built.held_out_bits(run["model"], held_out_ids)), 4)))
+                print(run["name"], run["rate"], *run["curve"][-1], flush=True)
+    for run in results:
+        run |= {"steps": int(run["model"].optimizer.iterations), "parameters": run["model"].count_params()}
+    return results
+
+
+def record_attention(seconds: str = "300") -> None:
+    """All is chosen on the ninth tenth, after training on the first eight; only then come nine tenths and the last."""
+    built, seconds = attention_notebook(), float(seconds)
+    *_, head, tail = read_grimm()
+    _, eight_tenths, ninth = read_grimm_twice()
+    runs = [(name, rate) for name, rates in ATTENTION_RATES.items() for rate in rates]
+    tried = race(built, runs, seconds / 5, eight_tenths, ninth)
+    best = {
+        name: min((r for r in tried if r["name"] == name), key=lambda r: r["curve"][-1][1]) for name in ATTENTION_RATES
+    }
+    kinds = [(f"{name}, {kind} positions", best[name]["rate"]) for name in best for kind in ("with", "without")]
+    small = race(built, kinds, seconds / 5, eight_tenths, ninth)
+    results = race(built, [(name, run["rate"]) for name, run in best.items()], seconds, head, tail, 15)
+    lengths = [1, 2, 3, 5, 8, 13, 21, 32]
+    for run in results:
+        run["context"] = [round(bits, 4) for bits in built.bits_with_context(run["model"], tail, lengths, 2000)]
+    windows = np.array(tail)[np.arange(100)[:, None] * 200 + np.arange(built.LENGTH)]
+    shares = built.shares_of_heads(results[1]["model"], windows)  # [blocks, windows, heads, places, places]
+    diagonals = [np.diagonal(shares, -distance, 3, 4)[..., 16 - distance :] for distance in range(16)]
+    shares = np.array([diagonal.mean(axis=(1, 3)).ravel() for diagonal in diagonals]).T
+    written = {
+        "seconds": seconds,
+        "characters_a_step": built.BATCH * built.LENGTH,
+        "rates_tried": [{"name": run["name"], "rate": run["rate"], "bits": run["curve"][-1][1]} for run in tried],
+        "runs": {run.pop("name"): {key: run[key] for key in run if key != "model"} for run in results},
+        "positions": {run["name"]: run["curve"][-1][1] for run in small},
+        "context_lengths": lengths,
+        "shares_by_distance": shares.astype(float).round(3).tolist(),
+    }
+    write_recorded("attention", written)
 
 
 if __name__ == "__main__":
     runs = {"book": record_book, "changes": record_changes, "memory": record_memory, "pretrained": record_pretrained}
-    runs["better"] = record_better
+    runs |= {"better": record_better, "attention": record_attention}
     if len(sys.argv) < 2 or sys.argv[1] not in runs:
         sys.exit(__doc__)
     runs[sys.argv[1]](*sys.argv[2:])
