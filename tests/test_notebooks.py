@@ -57,7 +57,7 @@ def test_outputs_show_grimm_and_no_machine(path):
 
 
 def test_size(path, notebook, code_cells):
-    assert path.stat().st_size <= 250_000
+    assert path.stat().st_size <= 275_000
     titles = [cell.source.startswith("## Exercises") for cell in notebook.cells]
     assert (titles.index(True) if any(titles) else len(titles)) <= 35
     assert max(len(cell.source.splitlines()) for cell in code_cells) <= 15
