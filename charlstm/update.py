@@ -154,9 +154,17 @@ def compile_step(
             move_weights(None, gradients)
         return loss, new_state if state else ()
 
-    def learn_together(*batch):
-        devices = len(strategy.extended.worker_devices)
+    # Keras would shorten each worker's gradient by itself, and then add them up.
+    if not alone:
+        model.optimizer._all_reduce_sum_gradients = lambda gradients_and_variables: gradients_and_variables
+    return tf.function(learn if alone else on_all_devices(learn, strategy), input_signature=signature)
 
+
+def on_all_devices(learn: Callable, strategy: tf.distribute.Strategy) -> Callable:
+    """``learn``, with this worker's share of a batch shared out once more among its devices."""
+    devices = len(strategy.extended.worker_devices)
+
+    def learn_together(*batch):
         def learn_a_share():
             device = tf.distribute.get_replica_context().replica_id_in_sync_group % devices
             return learn(*[rows[device::devices] for rows in batch])
@@ -164,10 +172,7 @@ def compile_step(
         loss, state = tf.nest.map_structure(strategy.experimental_local_results, strategy.run(learn_a_share))
         return loss[0], tuple(tf.reshape(tf.stack(part, axis=1), (-1, part[0].shape[-1])) for part in state)
 
-    # Keras would shorten each worker's gradient by itself, and then add them up.
-    if not alone:
-        model.optimizer._all_reduce_sum_gradients = lambda gradients_and_variables: gradients_and_variables
-    return tf.function(learn if alone else learn_together, input_signature=signature)
+    return learn_together
 
 
 def mean_of_all(values: list[tf.Tensor], count: tf.Tensor) -> list[tf.Tensor]:
