@@ -33,7 +33,9 @@ def train(
     checkpoint: str | os.PathLike | None = None,
     sample_prompt: str | None = None,
 ) -> dict[str, list[float]]:
-    """Train with Adam and cross-entropy (chapter 16) and print a line for each epoch. Built in notebook 05_training.
+    """Train with Adam and cross-entropy (chapter 16). Built in notebook 05_training.
+
+    Each epoch prints a line: the loss in bits per character, on the text it trains on and on the held-out one.
 
     model: of ``build_model``, for which each step is the hand-written one (``charlstm.step``); with another Keras model
         from ids to logits, or on a GPU, it is TensorFlow's GradientTape, and a line says so and why.
@@ -263,9 +265,10 @@ class _Training:
 
     def report(self, seconds: float, seconds_in_all: float) -> str:
         done, epochs = len(self.history["loss"]), self.recipe.epochs
-        parts = [f"epoch {done} of {epochs}: training loss {self.history['loss'][-1]:.4f} nats"]
+        bits = self.history["loss"][-1] / math.log(2)
+        parts = [f"epoch {done} of {epochs}: training {bits:.3f} bits"]
         if self.held_out_ids is not None:
-            parts.append(f"held out {self.history['held_out_bits'][-1]:.3f} bits per character")
+            parts.append(f"held out {self.history['held_out_bits'][-1]:.3f} bits")
         if isinstance(self.dataset, Windows):
             parts.append(f"{self.dataset.n_targets / seconds:,.0f} characters/s")
         return ", ".join([*parts, f"{(epochs - done) * seconds_in_all:.0f} s left"])

@@ -72,7 +72,8 @@ def test_training_learns_and_reports(model, ids, capsys):
     assert history["loss"][2] < history["loss"][0] and history["held_out_bits"][2] < before
     lines = capsys.readouterr().out.splitlines()
     assert [line.split(":")[0] for line in lines] == ["epoch 1 of 3", "epoch 2 of 3", "epoch 3 of 3"]
-    assert f"{history['loss'][0]:.4f} nats" in lines[0] and f"{history['held_out_bits'][0]:.3f} bits" in lines[0]
+    seen, held_out = history["loss"][0] / np.log(2), history["held_out_bits"][0]
+    assert f"training {seen:.3f} bits, held out {held_out:.3f} bits, " in lines[0]
     assert re.search(r"[\d,]+ characters/s, \d+ s left$", lines[0]) and lines[2].endswith(" 0 s left")
 
 

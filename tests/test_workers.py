@@ -179,7 +179,7 @@ def test_all_workers_have_the_same_in_the_end(pair):
 @linux_or_mac
 def test_only_the_first_worker_prints(pair):
     (first, _), (second, _) = pair[1]
-    assert "epoch 2 of 2: training loss" in first
+    assert "epoch 2 of 2: training" in first
     assert second == ""
 
 
