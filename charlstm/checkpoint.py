@@ -91,7 +91,7 @@ def _read_checkpoint(path: Path) -> tuple[dict, dict[str, np.ndarray]]:
 def describe(model, dataset: Windows, recipe: Recipe, held_out_ids: np.ndarray | None) -> dict:
     """What must be the same when a training goes on. Raises ValueError for a dataset not made by ``make_dataset``."""
     if not isinstance(dataset, Windows):
-        raise ValueError("this needs a dataset that make_dataset made: no other can be set to an epoch, or shared by workers")
+        raise ValueError("this needs a dataset of make_dataset: no other can be set to an epoch, or shared by workers")
     checksum = None if held_out_ids is None else hashlib.sha256(np.asarray(held_out_ids, np.int32)).hexdigest()
     choices = dataclasses.asdict(recipe)
     del choices["epochs"]  # more of them may be asked for later

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib import colors, font_manager
+from matplotlib import colors, font_manager, ticker
 
 from charlstm.console import say
 from charlstm.data import Vocabulary
@@ -54,18 +54,51 @@ def pairs(probabilities: np.ndarray, chars: str) -> None:
     plt.show()
 
 
+def lines(
+    panels: dict[str, dict[str, Sequence]], xlabel: str, levels: dict[str, float] | None = None, **settings
+) -> None:
+    """A panel for each of ``panels`` (title: curves), and in it a line for each of its curves (name: values at 0, 1, 2
+    ..., or a tuple of places and values); for each of ``levels`` (name: value) a level line in each panel. settings: of
+    the axes, such as ``xscale="log"``."""
+    _, columns = _figure(4 + 3 * len(panels), 3.5, columns=len(panels))
+    settings = {"ylabel": "bits per character"} | settings
+    for axes, (title, curves) in zip(np.atleast_1d(columns), panels.items(), strict=True):
+        looks = zip(("o-", "s--", "^-.", "D:"), (BLUE, ORANGE, "black", GREY), strict=True)
+        for (name, values), (style, color) in zip(curves.items(), looks, strict=False):
+            x, y = values if isinstance(values, tuple) else (range(len(values)), values)
+            axes.plot(x, y, style, color=color, markersize=4, markevery=math.ceil(len(x) / 20), label=name)
+        for name, value in (levels or {}).items():
+            axes.axhline(value, color="black", linewidth=1, linestyle="-.")
+            axes.annotate(f"{name}: {value:.2f}", (0.01, value), (0, 3), axes.get_yaxis_transform(), "offset points")
+        axes.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
+        axes.set(title=title, xlabel=xlabel, **settings)
+        if settings.get("xscale") == "log":
+            axes.set_xticks(x, x)
+            axes.minorticks_off()
+        axes.grid(alpha=0.3)
+        axes.legend()
+    plt.show()
+
+
 def ladder(curves: dict[str, Sequence[float] | float], title: str = "The ladder") -> None:
     """Bits per character against the length of the context, 0, 1, 2 ...: a line for each of ``curves`` (name: values),
     the lowest point named; for a single value a level line."""
-    _, axes = _figure(7, 3.4)
     levels = {name: value for name, value in curves.items() if np.ndim(value) == 0}
-    lines = {f"{name}: lowest {min(curves[name]):.2f}": curves[name] for name in curves if name not in levels}
-    _lines(axes, range(max(map(len, lines.values()))), lines)
-    for name, value in levels.items():
-        axes.axhline(value, color="black", linewidth=1, linestyle="-.")
-        axes.annotate(f"{name}: {value:.2f}", (0, value), (0, 3), textcoords="offset points", fontsize=9)
-    axes.set(title=title, xlabel="length of the context (characters)", ylabel="bits per character", ylim=(0, None))
-    plt.show()
+    climbed = {f"{name}: lowest {min(curves[name]):.2f}": curves[name] for name in curves if name not in levels}
+    lines({title: climbed}, "length of the context (characters)", levels, ylim=(0, None))
+
+
+def loss_curves(histories: dict[str, dict[str, Sequence[float]]]) -> None:
+    """Training loss and, if there, held-out loss against epochs, in bits, a panel for each history (of ``train``)."""
+    panels = {}
+    for name, history in histories.items():
+        curves = {"training": np.array(history["loss"]) / math.log(2), "held out": history.get("held_out_bits")}
+        panels[f"Loss in each epoch: {name}"] = {
+            f"{label}: {values[-1]:.2f} in the end": (range(1, len(values) + 1), values)
+            for label, values in curves.items()
+            if values is not None
+        }
+    lines(panels, "epoch")
 
 
 def windows(text: str, seq_length: int, count: int = 3) -> None:
@@ -92,20 +125,6 @@ def windows(text: str, seq_length: int, count: int = 3) -> None:
         axes.text(window * (chunk_size + 1) + seq_length / 2, -0.85, f"window {window + 1}", ha="center", fontsize=9)
     axes.text(0, -1.5, f"The text goes on to the right {LEGEND}.", fontsize=9)
     axes.set_title(f"Windows of {chunk_size} characters: {seq_length} inputs and their {seq_length} targets")
-    plt.show()
-
-
-def loss_curves(histories: dict[str, dict[str, Sequence[float]]]) -> None:
-    """Training loss and, if there, held-out loss against epochs, in bits, a panel for each history (of ``train``)."""
-    _, panels = _figure(4.2 + 3 * len(histories), 3.6, columns=len(histories))
-    for axes, (name, history) in zip(np.atleast_1d(panels), histories.items(), strict=True):
-        curves = {"training": np.array(history["loss"]) / math.log(2)}
-        if "held_out_bits" in history:
-            curves["held out"] = history["held_out_bits"]
-        epochs = range(1, len(history["loss"]) + 1)
-        _lines(axes, epochs, {f"{label}: {values[-1]:.2f} in the end": values for label, values in curves.items()})
-        axes.set_xticks(epochs[:: math.ceil(len(epochs) / 10)])
-        axes.set(title=f"Loss in each epoch: {name}", xlabel="epoch", ylabel="bits per character")
     plt.show()
 
 
@@ -160,20 +179,6 @@ def cells(text: str, values: dict[str, np.ndarray], title: str, signed: bool = T
     plt.show()
 
 
-def gradients(panels: dict[str, dict[str, np.ndarray]]) -> None:
-    """How long a gradient is after 0, 1, 2 ... characters on its way back: a panel for each of ``panels``, and in it a
-    line for each of its curves (name: lengths). What is shorter than 1e-12 is drawn there."""
-    _, columns = _figure(9, 3.2, columns=len(panels))
-    for axes, (title, curves) in zip(np.atleast_1d(columns), panels.items(), strict=True):
-        marks = zip(curves.items(), ("o-", "s--", "^-.", "D:"), (BLUE, ORANGE, "black", GREY), strict=False)
-        for (name, lengths), style, color in marks:
-            axes.semilogy(np.maximum(lengths, 1e-12), style, color=color, markevery=10, markersize=5, label=name)
-        axes.set(title=title, xlabel="way back (characters)", ylabel="length of the gradient")
-        axes.grid(alpha=0.3)
-        axes.legend()
-    plt.show()
-
-
 def coloured_text(
     text: str, values: np.ndarray, title: str, label: str, limit: float, signed: bool = False, width: int = 72
 ) -> None:
@@ -204,28 +209,6 @@ def bars(values: dict[str, float], title: str, xlabel: str, ours: str = "") -> N
     axes.invert_yaxis()
     axes.margins(x=0.12)
     axes.set(title=title, xlabel=xlabel)
-    plt.show()
-
-
-def curves(
-    panels: dict[str, dict[str, tuple]], xlabel: str, levels: dict[str, float] | None = None, **settings
-) -> None:
-    """A panel for each of ``panels``, and in it a line for each of its curves (name: x, y), of the same colour in each;
-    for each of ``levels`` a level line. settings: of the axes, such as ``xscale="log"``."""
-    _, columns = _figure(6 + 2 * len(panels), 3.4, columns=len(panels))
-    settings = {"ylabel": "bits per character"} | settings
-    for axes, (title, found) in zip(np.atleast_1d(columns), panels.items(), strict=True):
-        for (name, (x, y)), style, color in zip(found.items(), ("o-", "s--"), (BLUE, ORANGE), strict=False):
-            axes.plot(x, y, style, color=color, markersize=4, label=name)
-        for name, value in (levels or {}).items():
-            axes.axhline(value, color="black", linewidth=1, linestyle="-.")
-            axes.annotate(f"{name}: {value:.2f}", (0.01, value), (0, 3), axes.get_yaxis_transform(), "offset points")
-        axes.set(title=title, xlabel=xlabel, **settings)
-        if settings.get("xscale") == "log":
-            axes.set_xticks(x, x)
-            axes.minorticks_off()
-        axes.grid(alpha=0.3)
-        axes.legend()
     plt.show()
 
 
@@ -293,13 +276,6 @@ def network(model: "keras.Sequential", flows: dict[str, np.ndarray]) -> None:
         box = {"boxstyle": "round,pad=0.6", "facecolor": "white", "edgecolor": GREY}
         axes.text(x, 0, f"{type(layer).__name__}\n{layer.count_params():,} numbers", bbox=box, **style)
     plt.show()
-
-
-def _lines(axes: plt.Axes, x: Sequence[float], curves: dict[str, Sequence[float]]) -> None:
-    for (name, values), style, color in zip(curves.items(), ("o-", "s--", "^:"), (BLUE, ORANGE, "black"), strict=False):
-        axes.plot(x, values, style, color=color, markersize=4, label=name)
-    axes.grid(alpha=0.3)
-    axes.legend()
 
 
 def _symbols(text: str) -> list[str]:

@@ -100,7 +100,7 @@ def _blocks(path: Path, encoding: str, title: str) -> Iterator[str]:
                 offset = start - len(waiting) + error.start
                 line = lines + data[: max(0, offset - start)].count(10)
                 found = f"byte 0x{error.object[error.start]:02X} at offset {offset}, in line {line}"
-                raise ValueError(f"{path} can't be read as {encoding}: {found}; name its encoding, or mend it") from None
+                raise ValueError(f"{path} can't be read as {encoding}: {found}; name its encoding") from None
             if text and is_first:
                 text, is_first = text.removeprefix("\ufeff"), False
             text = held + text

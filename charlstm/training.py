@@ -67,9 +67,7 @@ def train(
         return _Training(model, dataset, recipe, held_out_ids, checkpoint, sample_prompt, workers).run()
 
 
-def bits_per_char(
-    model: "keras.Sequential", ids: np.ndarray, learn: bool | DynamicEvaluation = False
-) -> float:
+def bits_per_char(model: "keras.Sequential", ids: np.ndarray, learn: bool | DynamicEvaluation = False) -> float:
     """How many bits the model needs, on average, for each character of ``ids`` (``[n]``) after the first.
 
     This is the cross-entropy in base 2: 0 for a model that is always certain and right, log2(V) for one that guesses.

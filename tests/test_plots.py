@@ -24,8 +24,8 @@ from charlstm import plots
         lambda: plots.against_temperature([0.5, 1, 2], {"known": np.ones((3, 2))}, {"known": [1, 2]}),
         lambda: plots.cells("the\n$oose", {"7": np.linspace(-1, 1, 8), "8": np.zeros(8)}, "Two cells"),
         lambda: plots.cells("the", {"7": np.ones(3)}, "A gate", signed=False),
-        lambda: plots.gradients({"a": {"one": np.ones(40), "zero": np.zeros(40)}, "b": {"one": np.full(40, 1e9)}}),
-        lambda: plots.curves({"one": {"a": ([1, 9], [3, 2])}}, "characters", {"counting": 2.0}, xscale="log"),
+        lambda: plots.lines({"a": {"1": np.ones(40), "0": np.zeros(40)}, "b": {"1": np.ones(9)}}, "way", yscale="log"),
+        lambda: plots.lines({"one": {"a": ([1, 9], [3, 2])}}, "characters", {"counting": 2.0}, xscale="log"),
         lambda: plots.attention("th$\n", np.eye(4), "a head"),
         lambda: plots.diagram({"x": (0, 0), "h": (0, 1)}, [("x", "h", "W"), ("h", "h", "U")], "A loop"),
         lambda: plots.coloured_text("the $goose\n", np.arange(11.0), "title", "bits", 8, width=8),
@@ -104,10 +104,10 @@ def test_against_temperature_draws_the_mean_of_the_draws_and_the_human_band():
     plt.close("all")
 
 
-def test_curves_stand_in_the_panel_of_their_name_with_a_level_line_in_each():
+def test_lines_stand_in_the_panel_of_their_name_with_a_level_line_in_each():
     plt.close("all")
     one, two = {"LSTM": ([1, 2], [4, 3])}, {"LSTM": ([1, 2], [5, 4]), "Transformer": ([1, 2], [6, 5])}
-    plots.curves({"small": one, "large": two}, "seconds", {"counting": 2.0})
+    plots.lines({"small": one, "large": two}, "seconds", {"counting": 2.0})
     panels = plt.gcf().axes
     assert [axes.get_title() for axes in panels] == ["small", "large"]
     assert [line.get_label() for line in panels[1].lines[:2]] == ["LSTM", "Transformer"]

@@ -513,7 +513,7 @@ def test_a_model_brings_its_recipe(vocabulary, ids, capsys):
 
 
 def test_a_checkpoint_needs_an_order_that_can_be_restored(tmp_path, model, ids):
-    with pytest.raises(ValueError, match="needs a dataset that make_dataset made"):
+    with pytest.raises(ValueError, match="needs a dataset of make_dataset"):
         charlstm.train(model, charlstm.make_dataset(ids).batches.take(2), checkpoint=tmp_path / "checkpoint")
 
 
