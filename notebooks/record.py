@@ -11,7 +11,7 @@ better      what each part of the recipe "best" brings alone, and what is lost w
             of 1 to 3 minutes; with the name of a run behind it: this one); and, with half the units, what each alone
             brings on 600,000 characters of The Mysterious Island in two epochs, into better_island.json
 attention   an LSTM and a Transformer of the same size, five minutes each, in turns, after a search for each one's rate,
-            and small ones with and without positions, into charlstm/recorded/attention.json (25 minutes; with a number
+            and small ones with and without positions, into charlstm/recorded/attention.json (30 minutes; with a number
             of seconds behind it: so long for each in place of 300, and a fifth of it for every other run)
 pretrained  the model that comes with the package, into charlstm/pretrained/grimm.safetensors (5 to 10 minutes)
 
@@ -308,19 +308,20 @@ def attention_notebook() -> types.SimpleNamespace:
 
 
 def build_contender(name: str, vocab_size: int):
-    """ "LSTM" or "Transformer", of 1.6 million parameters, with dropout; or "small" ones of 0.4 million and no dropout,
-    "with" a layer Positions behind the embedding, or "without" it."""
+    """ "LSTM" or "Transformer", of 1.6 million parameters, with dropout or with "no dropout"; or "small" ones of 0.4
+    million without dropout, such as the notebook has, or "with" a layer Positions behind the embedding of either, or
+    "without" it."""
     keras.utils.set_random_seed(SEED)
-    built = attention_notebook()
-    if name == "LSTM":
-        recipe = dataclasses.replace(RECIPES["quick"], output_dropout=RECIPES["best"].output_dropout)
-        return charlstm.build_model(vocab_size, recipe=recipe)
-    if name == "Transformer":
-        return built.transformer(vocab_size, 256, dropout=0.1)
+    built, quick = attention_notebook(), RECIPES["quick"]
+    if "positions" not in name and "LSTM" in name:
+        sizes = (128, 256) if "small" in name else (256, 512)
+        rate = 0 if "small" in name or "no dropout" in name else RECIPES["best"].output_dropout
+        return charlstm.build_model(vocab_size, *sizes, recipe=dataclasses.replace(quick, output_dropout=rate))
     if "without" in name:
         built.names["Positions"] = lambda longest: keras.layers.Identity()
     if "Transformer" in name:
-        return built.transformer(vocab_size, 128)
+        width, rate = (128, 0.0) if "small" in name or "positions" in name else (256, 0.1)
+        return built.transformer(vocab_size, width, dropout=0.0 if "no dropout" in name else rate)
     embedding, lstm, dense = charlstm.build_model(vocab_size, 128, 256).layers
     ids = keras.Input((None,), dtype="int32")
     return keras.Model(ids, dense(lstm(built.names["Positions"](built.LENGTH)(embedding(ids)))))
@@ -343,19 +344,33 @@ def race(built, runs: list, seconds: float, train_ids, held_out_ids, measurement
     return results
 
 
+def final_bits(run: dict) -> float:
+    return run["curve"][-1][1]
+
+
 def record_attention(seconds: str = "300") -> None:
     """All is chosen on the ninth tenth, after training on the first eight; only then come nine tenths and the last."""
     built, seconds = attention_notebook(), float(seconds)
     *_, head, tail = read_grimm()
     _, eight_tenths, ninth = read_grimm_twice()
-    runs = [(name, rate) for name, rates in ATTENTION_RATES.items() for rate in rates]
-    tried = race(built, runs, seconds / 5, eight_tenths, ninth)
-    best = {
-        name: min((r for r in tried if r["name"] == name), key=lambda r: r["curve"][-1][1]) for name in ATTENTION_RATES
-    }
-    kinds = [(f"{name}, {kind} positions", best[name]["rate"]) for name in best for kind in ("with", "without")]
+    tried = []
+    for size, time_of_each in ("", seconds / 5), ("small ", seconds * 17 / 300):
+        runs = [(size + name, rate) for name, rates in ATTENTION_RATES.items() for rate in rates]
+        tried += race(built, runs, time_of_each, eight_tenths, ninth)
+
+    def best(name: str) -> dict:
+        return min((run for run in tried if run["name"] in (name, f"{name}, no dropout")), key=final_bits)
+
+    runs = [(f"{name}, no dropout", best(name)["rate"]) for name in ATTENTION_RATES]
+    tried += race(built, runs, seconds / 5, eight_tenths, ninth)
+    kinds = [
+        (f"{name}, {kind} positions", best(f"small {name}")["rate"])
+        for name in ATTENTION_RATES
+        for kind in ("with", "without")
+    ]
     small = race(built, kinds, seconds / 5, eight_tenths, ninth)
-    results = race(built, [(name, run["rate"]) for name, run in best.items()], seconds, head, tail, 15)
+    chosen = [best(name) for name in ATTENTION_RATES]
+    results = race(built, [(run["name"], run["rate"]) for run in chosen], seconds, head, tail, 15)
     lengths = [1, 2, 3, 5, 8, 13, 21, 32]
     for run in results:
         run["context"] = [round(bits, 4) for bits in built.bits_with_context(run["model"], tail, lengths, 2000)]
@@ -366,9 +381,9 @@ def record_attention(seconds: str = "300") -> None:
     written = {
         "seconds": seconds,
         "characters_a_step": built.BATCH * built.LENGTH,
-        "rates_tried": [{"name": run["name"], "rate": run["rate"], "bits": run["curve"][-1][1]} for run in tried],
-        "runs": {run.pop("name"): {key: run[key] for key in run if key != "model"} for run in results},
-        "positions": {run["name"]: run["curve"][-1][1] for run in small},
+        "rates_tried": [{"name": run["name"], "rate": run["rate"], "bits": final_bits(run)} for run in tried],
+        "runs": {run["name"].split(",")[0]: {key: run[key] for key in run if key != "model"} for run in results},
+        "positions": {run["name"]: final_bits(run) for run in small},
         "context_lengths": lengths,
         "shares_by_distance": shares.astype(float).round(3).tolist(),
     }
