@@ -24,10 +24,7 @@ from charlstm.sources import SourceUnavailable
 ORDERS = range(3, 9)
 DISCOUNT = 0.75
 KNOWN_ON_GRIMM = {"guessing blindly": 6.13, "counting characters": 4.43, "Kneser-Ney, order 6": 2.04, "bzip2": 2.01}
-MINUTES = {"grimm": 6, "mysterious_island": 25}  # what 20 epochs take on two processor cores, about
-# "best" is made for Grimm's length, and its training there is that of the model in the package. A text four times as
-# long needs fewer epochs.
-BEST_EPOCHS = {"mysterious_island": 8}
+MINUTES = {"grimm": 6, "mysterious_island": 25}  # what 20 epochs of "book" take on two processor cores, about
 # zpaq takes other settings for what is larger than 2**20 bytes, a little less than the whole Mysterious Island. So that
 # the two sizes can be compared, it gets no more than this, and learns from the last 0.93 million characters before.
 ZPAQ_MOST_BYTES = 1_044_000
@@ -44,7 +41,7 @@ class KneserNey:
     """Counts of all rows of up to ``max_order`` characters, and the probabilities made of them, interpolated.
 
     A row of k characters is one integer, in base V + 2, so that NumPy can sort and count rows. Its last digit is a
-    character, the digits before are the context of this character. Notebook 05_training has the same with dictionaries.
+    character, the digits before are the context of this character. Notebook 01_data has the same with dictionaries.
     """
 
     def __init__(self, train_ids: np.ndarray, vocab_size: int, max_order: int):
@@ -174,7 +171,7 @@ def training(recipe: str, text: str):
     yield {"characters": len(train_ids)}
     if recipe == "best":
         dataset = charlstm.make_dataset(train_ids, seq_length=25, seed=1, carry_state=True)
-        charlstm.train(model, dataset, epochs=BEST_EPOCHS[text])
+        charlstm.train(model, dataset)
         bits, learning_on = (charlstm.bits_per_char(model, held_out_ids, learn) for learn in (False, True))
         yield {"bits": bits, "learning_on": learning_on}
     else:
@@ -207,9 +204,9 @@ def measure(name: str, corpus: "charlstm.Corpus", quick: bool, book_bits: float 
     if name == "grimm":
         results[best], results[f"{best}, learning on"] = pretrained_bits(held_out_text)
     else:
-        trained = {} if quick else trained_bits("best", name)
-        results[best] = trained.get("bits", "not run")
-        results[f"{best}, learning on"] = trained.get("learning_on", "not run")
+        trained, not_run = trained_bits("best", name) if long else {}, "not run (40 minutes; --long)"
+        results[best] = trained.get("bits", not_run)
+        results[f"{best}, learning on"] = trained.get("learning_on", not_run)
     results["charlstm, recipe quick"] = "not run" if quick else trained_bits("quick", name)["bits"]
     if book_bits is None:
         book_bits = trained_bits("book", name)["bits"] if long else f"not run ({MINUTES[name]} minutes; --long)"
