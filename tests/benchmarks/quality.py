@@ -19,6 +19,7 @@ import numpy as np
 from turns import Contender
 
 import charlstm
+from charlstm.recorded import read_recorded
 from charlstm.sources import SourceUnavailable
 
 ORDERS = range(3, 9)
@@ -211,6 +212,8 @@ def measure(name: str, corpus: "charlstm.Corpus", quick: bool, book_bits: float 
     if book_bits is None:
         book_bits = trained_bits("book", name)["bits"] if long else f"not run ({MINUTES[name]} minutes; --long)"
     results["charlstm, recipe book"] = book_bits
+    for contender, run in read_recorded("attention")["runs"].items() if name == "grimm" else ():
+        results[f"{contender} of notebook 11, 5 minutes"] = run["curve"][-1][1]
     n_bytes = len(held_out_text.encode("utf-8"))
     if n_bytes > len(held_out_text):
         print(f"  {name}: {n_bytes / len(held_out_text):.4f} bytes a character; divide by it for bits per byte")
