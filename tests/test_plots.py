@@ -106,7 +106,7 @@ def test_against_temperature_draws_the_mean_of_the_draws_and_the_human_band():
 
 def test_lines_stand_in_the_panel_of_their_name_with_a_level_line_in_each():
     plt.close("all")
-    one, two = {"LSTM": ([1, 2], [4, 3])}, {"LSTM": ([1, 2], [5, 4]), "Transformer": ([1, 2], [6, 5])}
+    one, two = {"LSTM": np.array([[1, 2], [4, 3]])}, {"LSTM": ([1, 2], [5, 4]), "Transformer": ([1, 2], [6, 5])}
     plots.lines({"small": one, "large": two}, "seconds", {"counting": 2.0})
     panels = plt.gcf().axes
     assert [axes.get_title() for axes in panels] == ["small", "large"]
