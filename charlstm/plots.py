@@ -19,7 +19,7 @@ from charlstm.data import Vocabulary
 if TYPE_CHECKING:
     import keras
 
-BLUE, ORANGE, GREY = "#1f5fa8", "#d9720b", "#8a8a8a"
+BLUE, ORANGE, GREY, PURPLE = "#1f5fa8", "#d9720b", "#8a8a8a", "#7a3b9a"
 LEGEND = "(␣ space, ↵ new line)"
 LETTER = {"ha": "center", "va": "center", "fontsize": 9, "parse_math": False}
 
@@ -63,7 +63,7 @@ def lines(
     _, columns = _figure(4 + 3 * len(panels), 3.5, columns=len(panels))
     settings = {"ylabel": "bits per character"} | settings
     for axes, (title, curves) in zip(np.atleast_1d(columns), panels.items(), strict=True):
-        looks = zip(("o-", "s--", "^-.", "D:"), (BLUE, ORANGE, "black", GREY), strict=True)
+        looks = zip(("o-", "s--", "^-.", "D:", "x-"), (BLUE, ORANGE, "black", GREY, PURPLE), strict=True)
         for (name, values), (style, color) in zip(curves.items(), looks, strict=False):
             x, y = values if np.ndim(values[0]) else (range(len(values)), values)
             axes.plot(x, y, style, color=color, markersize=4, markevery=math.ceil(len(x) / 20), label=name)

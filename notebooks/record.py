@@ -291,7 +291,7 @@ def record_memory() -> None:
     write_recorded("memory", {"widths": [record_width(*run) for run in runs], "recall": recall})
 
 
-ATTENTION_RATES = {"LSTM": (0.006, 0.012, 0.024), "Transformer": (0.001, 0.002, 0.004)}
+ATTENTION_RATES = {"LSTM": (0.006, 0.012, 0.024), "Transformer": (0.001, 0.002, 0.004, 0.008)}
 
 
 def attention_notebook() -> types.SimpleNamespace:
