@@ -58,13 +58,13 @@ def lines(
     panels: dict[str, dict[str, Sequence]], xlabel: str, levels: dict[str, float] | None = None, **settings
 ) -> None:
     """A panel for each of ``panels`` (title: curves), and in it a line for each of its curves (name: values at 0, 1, 2
-    ..., or places and values); for each of ``levels`` (name: value) a level line in each panel. settings: of
-    the axes, such as ``xscale="log"``."""
+    ..., or places and values; five at most); for each of ``levels`` (name: value) a level line in each panel. settings:
+    of the axes, such as ``xscale="log"``."""
     _, columns = _figure(4 + 3 * len(panels), 3.5, columns=len(panels))
     settings = {"ylabel": "bits per character"} | settings
+    looks = [("o-", BLUE), ("s--", ORANGE), ("^-.", "black"), ("D:", GREY), ("x-", PURPLE)]
     for axes, (title, curves) in zip(np.atleast_1d(columns), panels.items(), strict=True):
-        looks = zip(("o-", "s--", "^-.", "D:", "x-"), (BLUE, ORANGE, "black", GREY, PURPLE), strict=True)
-        for (name, values), (style, color) in zip(curves.items(), looks, strict=False):
+        for (name, values), (style, color) in zip(curves.items(), looks[: len(curves)], strict=True):
             x, y = values if np.ndim(values[0]) else (range(len(values)), values)
             axes.plot(x, y, style, color=color, markersize=4, markevery=math.ceil(len(x) / 20), label=name)
         for name, value in (levels or {}).items():

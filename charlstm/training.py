@@ -33,9 +33,7 @@ def train(
     checkpoint: str | os.PathLike | None = None,
     sample_prompt: str | None = None,
 ) -> dict[str, list[float]]:
-    """Train with Adam and cross-entropy (chapter 16). Built in notebook 05_training.
-
-    Each epoch prints a line: the loss in bits per character, on the text it trains on and on the held-out one.
+    """Train with Adam and cross-entropy (chapter 16); a line for each epoch counts in bits. Built in 05_training.
 
     model: of ``build_model``, for which each step is the hand-written one (``charlstm.step``); with another Keras model
         from ids to logits, or on a GPU, it is TensorFlow's GradientTape, and a line says so and why.
