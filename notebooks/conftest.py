@@ -15,8 +15,7 @@ import charlstm
 said = io.StringIO()
 with contextlib.redirect_stdout(said):
     corpus_name = charlstm.load_corpus().name
-grimm_cells: set[str] = set()
-grimm_cells_passed: set[str] = set()
+figures_of_grimm: dict[str, bool] = {}  # cell: did it run and show what is committed?
 
 
 def pytest_report_header() -> str:
@@ -32,16 +31,18 @@ def pytest_collectstart(collector) -> None:
 def pytest_collection_modifyitems(items) -> None:
     for item in items:
         if isinstance(item, IPyNbCell) and "grimm" in item.cell.metadata.get("tags", []):
-            grimm_cells.add(item.nodeid)
+            item.user_properties.append(("shows figures of", "grimm"))  # goes with the report, also from another process
             if corpus_name != "grimm":
                 item.options["check"] = False
 
 
 def pytest_runtest_logreport(report) -> None:
-    if report.when == "call" and report.passed and report.nodeid in grimm_cells:
-        grimm_cells_passed.add(report.nodeid)
+    if report.when == "call" and ("shows figures of", "grimm") in map(tuple, report.user_properties):
+        figures_of_grimm[report.nodeid] = report.passed and corpus_name == "grimm"
 
 
 def pytest_terminal_summary(terminalreporter) -> None:
-    compared = len(grimm_cells_passed) if corpus_name == "grimm" else 0
-    terminalreporter.write_line(f"Grimm figures: {compared} cells compared, {len(grimm_cells) - compared} not compared")
+    compared = sum(figures_of_grimm.values())
+    terminalreporter.write_line(
+        f"Grimm figures: {compared} cells compared, {len(figures_of_grimm) - compared} not compared"
+    )
