@@ -85,7 +85,7 @@ def newest(folder: Path) -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     environment = Environment(folder)
     environment.run(next(line for line in readme.splitlines() if "python -m pytest" in line))
-    environment.run("python -m pytest tests -m long", all_figures=False)
+    environment.run("python -m pytest tests -m long -n 2 --dist load", all_figures=False)
 
 
 def offline(folder: Path) -> None:
@@ -93,7 +93,7 @@ def offline(folder: Path) -> None:
     environment.install("-e", ".[test]")
     cache = str(folder / "cache")
     nothing = {"CHARLSTM_DATA": "", "XDG_CACHE_HOME": cache, "LOCALAPPDATA": cache}
-    command = "python -m pytest notebooks --ignore=notebooks/solutions"
+    command = "python -m pytest -n 2 notebooks --ignore=notebooks/solutions"
     environment.run(command, all_figures=False, HTTPS_PROXY="http://127.0.0.1:9", **nothing)
 
 
@@ -107,10 +107,9 @@ def colab(folder: Path) -> None:
     assert not changed, f"installing charlstm changed packages of Colab's: {changed}"
     environment.install("-c", str(CONSTRAINTS), ".[test]")
     shutil.copytree(ROOT / "notebooks", folder / "elsewhere", ignore=shutil.ignore_patterns("solutions"))
-    environment.run(
-        "python -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=600", cwd=folder / "elsewhere"
-    )
-    environment.run("pytest tests --ignore=tests/test_workers.py", all_figures=False)
+    alone = "--nbval-lax --nbval-current-env --nbval-cell-timeout=600 --dist loadfile"
+    environment.run(f"python -m pytest -n 2 {alone}", cwd=folder / "elsewhere")
+    environment.run("pytest -n 2 tests --ignore=tests/test_workers.py", all_figures=False)
 
 
 def oldest(folder: Path) -> None:
@@ -123,7 +122,7 @@ def oldest(folder: Path) -> None:
     environment = Environment(folder, find_python("3.11"))
     environment.install("-c", str(floors), "-e", ".[lab,test]")
     course = " ".join(f"notebooks/{path.name}" for path in sorted(ROOT.glob("notebooks/0[0-6]*.ipynb")))
-    environment.run(f"python -m pytest tests {course}")
+    environment.run(f"python -m pytest -n 2 tests {course}")
 
 
 def browser(folder: Path) -> None:
