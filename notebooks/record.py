@@ -13,7 +13,7 @@ better      what each part of the recipe "best" brings alone, and what is lost w
 attention   an LSTM and a Transformer of the same size, five minutes each, in turns, after a search for each one's rate,
             and small ones with and without positions, into charlstm/recorded/attention.json (30 minutes; with a number
             of seconds behind it: so long for each in place of 300, and a fifth of it for every other run)
-pretrained  the model that comes with the package, into charlstm/pretrained/grimm.safetensors (5 to 10 minutes)
+pretrained  the model that comes with the package, into charlstm/pretrained/grimm.safetensors (10 to 25 minutes)
 
 charlstm/recorded/choices.json has the trainings by which the settings of "best" were chosen, once. training.json is made
 by python tests/benchmarks/run.py training quality_time sampling --output FILE.
