@@ -98,6 +98,38 @@ def describe(model, dataset: Windows, recipe: Recipe, held_out_ids: np.ndarray |
     return {**settings_of(model), **choices, **dataset.describe(), "held-out text": checksum}
 
 
+def open_checkpoint(training, path: str | os.PathLike | None) -> tuple[dict, dict[str, np.ndarray]] | None:
+    """What was written to ``path``, if anything was. ``training`` gets its ``checkpoint``, which is None where no file
+    is to be written. Before that, the workers agree on what they train. Raises like ``Checkpoint`` and its ``read``."""
+    workers, training.checkpoint = training.workers, None
+    if path is None and workers.count == 1:
+        return None
+    facts = describe(training.model, training.dataset, training.recipe, training.held_out_ids)
+    if workers.count > 1:
+        more = {"epochs": training.recipe.epochs, "checkpoint": path is not None}
+        workers.must_agree(facts | more, training.model.get_weights())
+        training.dataset.entropy = workers.from_first(lambda: training.dataset.entropy)
+
+    def read():
+        training.checkpoint = Checkpoint(path, facts)
+        return training.checkpoint.read()
+
+    return None if path is None else workers.from_first(read)  # which alone may have the file
+
+
+def schedule_epochs(training, progress: dict, name: str) -> int:
+    """For how many epochs the schedule in the file ``name`` was made; says how the training goes on. Raises ValueError if
+    more epochs are done than are asked for."""
+    done, planned, epochs = len(progress["history"]["loss"]), progress["schedule_epochs"], training.recipe.epochs
+    if done > epochs:
+        raise ValueError(f"{name} has {done} epochs already, more than {epochs}: give epochs={done}")
+    training.say(f"Going on from {name}: {done} of {epochs} epochs are done.")
+    if training.recipe.schedule and planned != epochs:
+        its = f"the schedule for {planned} epochs that was begun, and stays at its end"
+        training.say(f"The learning rate follows {its}.")
+    return planned
+
+
 def _variables(model) -> dict:
     groups = {"model": model.variables, "optimizer": model.optimizer.variables}
     return {f"{group} {i}": variable for group in groups for i, variable in enumerate(groups[group])}

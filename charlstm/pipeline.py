@@ -47,6 +47,16 @@ def check_ids(ids: np.ndarray, vocab_size: int | None = None, least: int = 1) ->
     return array
 
 
+def check_dataset(dataset: "Windows | tf.data.Dataset", vocab_size: int | None) -> None:
+    """Raises TypeError or ValueError unless ``dataset`` can be trained on, as far as can be told without reading it."""
+    if isinstance(dataset, Windows):
+        check_ids(dataset.ids, vocab_size)
+    elif not hasattr(dataset, "element_spec"):
+        raise TypeError(f"dataset must be of make_dataset(ids), or a tf.data.Dataset, not {type(dataset)}")
+    elif dataset.cardinality() < 1:  # -1: without an end, -2: unknown
+        raise ValueError("the dataset must tell its number of batches, 1 or more: see Dataset.take")
+
+
 def make_dataset(
     ids: np.ndarray,
     seq_length: int = 50,

@@ -6,15 +6,14 @@ import math
 import os
 import sys
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from charlstm.checkpoint import Checkpoint, describe, restore, snapshot
+from charlstm.checkpoint import open_checkpoint, restore, schedule_epochs, snapshot
 from charlstm.console import say, someone_watches
 from charlstm.model import StepwiseLSTM, check_recipe, layers_of, sizes_of, weights_of
-from charlstm.pipeline import Windows, check_ids
+from charlstm.pipeline import Windows, check_dataset, check_ids
 from charlstm.recipes import LEARNING_ON, DynamicEvaluation, Recipe, find_recipe
 from charlstm.sampling import Generator
 from charlstm.workers import Workers, together
@@ -106,9 +105,8 @@ class _Training:
         if recipe.carry_state:  # hidden and cell state before the first batch
             rows = dataset.batch_size // self.workers.count
             self.empty_state = (np.zeros((rows, layers_of(model)[1].units), np.float32),) * 2
-        saved = self.open_checkpoint(checkpoint)
-        if saved:
-            self.schedule_epochs = self.scheduled_epochs(saved[0], Path(checkpoint).name)
+        if saved := open_checkpoint(self, checkpoint):
+            self.schedule_epochs = schedule_epochs(self, saved[0], os.path.basename(checkpoint))
         gc.collect()  # an earlier training's graph and model hang in circles, with all their weights
         with self.workers.strategy.scope():
             dataclasses.replace(recipe, epochs=self.schedule_epochs).compile(model, len(dataset))
@@ -129,12 +127,7 @@ class _Training:
         check_recipe(self.model, self.recipe, self.was_trained)
         if self.recipe.carry_state != getattr(self.dataset, "carry_state", False):
             raise ValueError(f"this recipe needs make_dataset(ids, carry_state={self.recipe.carry_state})")
-        if isinstance(self.dataset, Windows):
-            check_ids(self.dataset.ids, self.vocab_size)
-        elif not hasattr(self.dataset, "element_spec"):
-            raise TypeError(f"dataset must be of make_dataset(ids), or a tf.data.Dataset, not {type(self.dataset)}")
-        elif self.dataset.cardinality() < 1:  # -1: without an end, -2: unknown
-            raise ValueError("the dataset must tell its number of batches, 1 or more: see Dataset.take")
+        check_dataset(self.dataset, self.vocab_size)
         if self.held_out_ids is not None:
             check_ids(self.held_out_ids, self.vocab_size, least=2)
             weights_of(self.model)
@@ -145,34 +138,6 @@ class _Training:
         if len(vocabularies) > 1:
             raise ValueError("dataset and held_out_ids are of two vocabularies: encode both texts with the same")
         self.written = self.write()
-
-    def open_checkpoint(self, path: str | os.PathLike | None) -> tuple | None:
-        """What was written to ``path``, if anything was; before that, the workers agree on what they train."""
-        self.checkpoint = None
-        if path is None and self.workers.count == 1:
-            return None
-        facts = describe(self.model, self.dataset, self.recipe, self.held_out_ids)
-        if self.workers.count > 1:
-            more = {"epochs": self.recipe.epochs, "checkpoint": path is not None}
-            self.workers.must_agree(facts | more, self.model.get_weights())
-            self.dataset.entropy = self.workers.from_first(lambda: self.dataset.entropy)
-
-        def read():
-            self.checkpoint = Checkpoint(path, facts)
-            return self.checkpoint.read()
-
-        return None if path is None else self.workers.from_first(read)  # which alone may have the file
-
-    def scheduled_epochs(self, progress: dict, path: str) -> int:
-        """For how many epochs the schedule in the checkpoint was made; says how the training goes on."""
-        done, planned = len(progress["history"]["loss"]), progress["schedule_epochs"]
-        if done > self.recipe.epochs:
-            raise ValueError(f"{path} has {done} epochs already, more than {self.recipe.epochs}: give epochs={done}")
-        self.say(f"Going on from {path}: {done} of {self.recipe.epochs} epochs are done.")
-        if self.recipe.schedule and planned != self.recipe.epochs:
-            its = f"the schedule for {planned} epochs that was begun, and stays at its end"
-            self.say(f"The learning rate follows {its}.")
-        return planned
 
     def run(self) -> dict[str, list[float]]:
         import tensorflow as tf
