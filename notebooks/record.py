@@ -15,8 +15,8 @@ attention   an LSTM and a Transformer of the same size, five minutes each, in tu
             of seconds behind it: so long for each in place of 300, and a fifth of it for every other run)
 pretrained  the model that comes with the package, into charlstm/pretrained/grimm.safetensors (10 to 25 minutes)
 
-charlstm/recorded/choices.json has the trainings by which the settings of "best" were chosen, once. training.json is made
-by python tests/benchmarks/run.py training quality_time sampling --output FILE.
+charlstm/recorded/choices.json has the trainings by which the settings of "best" were chosen, once. speed.json is made by
+python tests/benchmarks/run.py --output FILE.
 """
 
 import ast

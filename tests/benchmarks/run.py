@@ -1,9 +1,10 @@
 """Measure charlstm beside what people would use instead: python tests/benchmarks/run.py [TOPIC ...] [--quick]
 
-Topics: training, quality_time, sampling, pipeline, quality, scale, start_up; all by default, in a good half hour on two
-processor cores. The contenders take turns, so that a busy machine is busy for all, and each proves first that it does
-the same work. A table is printed for each topic, and all of them are written to benchmark.json (--output). PyTorch, JAX
-and pyppmd come with pip install -e ".[bench,test]"; what is not installed is not measured, and the table says so.
+Topics: training, quality_time, sampling, pipeline, quality, scale, start_up; all by default, in half an hour to an hour
+and a half on two processor cores. The contenders take turns, so that a busy machine is busy for all, and each proves
+first that it does the same work. A table is printed for each topic, and all of them are written to benchmark.json
+(--output). PyTorch, JAX and pyppmd come with pip install -e ".[bench,test]"; what is not installed is not measured, and
+the table says so.
 """
 
 import argparse
