@@ -8,5 +8,5 @@ RECORDED = Path(__file__).parent
 
 def read_recorded(name: str) -> dict:
     """What is recorded under ``name``: ``"book"``, ``"changes"``, ``"memory"``, ``"better"``,
-    ``"better_island"``, ``"choices"``, ``"attention"``, ``"training"`` or ``"speed"``."""
+    ``"better_island"``, ``"choices"``, ``"attention"`` or ``"speed"``."""
     return json.loads((RECORDED / f"{name}.json").read_text(encoding="utf-8"))
