@@ -16,6 +16,7 @@ def main() -> None:
     parser.add_argument("--no-browser", action="store_true", help="only write the page")
     arguments = parser.parse_args()
     path = arguments.path or Path(tempfile.mkdtemp(prefix="charlstm-"), "charlstm.html")  # where nobody else can write
+    path = path.expanduser()
     save_page(path, *read_model_file(PRETRAINED))
     say(f"The model's page is {path.absolute()}: open it in any browser, or take it with you.")
     if not arguments.no_browser:

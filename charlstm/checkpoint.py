@@ -11,7 +11,7 @@ import numpy as np
 from charlstm.console import say
 from charlstm.data import Vocabulary
 from charlstm.model import settings_of
-from charlstm.model_file import CHECKPOINT_FORMAT, path_to_write, read_arrays, write_arrays
+from charlstm.model_file import CHECKPOINT_FORMAT, path_to_write, plain, read_arrays, write_arrays
 from charlstm.pipeline import Windows
 from charlstm.recipes import Recipe
 
@@ -31,14 +31,16 @@ class Checkpoint:
     def __init__(self, path: str | os.PathLike, training: dict):
         self.path = path_to_write(path)
         self.previous = self.path.with_name(self.path.name + ".previous")
-        self.training = json.loads(json.dumps(training))  # as it comes back from a file: lists for tuples
+        self.training = json.loads(
+            json.dumps(training, default=plain)
+        )  # as it comes back from a file: lists for tuples
 
     def write(self, progress: dict, arrays: dict[str, np.ndarray], vocabulary: Vocabulary | None = None) -> None:
         """Keep ``progress``, anything that JSON can hold, and ``arrays``. Whatever happens, one whole file is there.
 
         vocabulary: if it is known, ``load_model`` can read the file. Raises OSError like ``write_arrays``.
         """
-        facts = json.dumps({"training": self.training, "progress": progress})
+        facts = json.dumps({"training": self.training, "progress": progress}, default=plain)
         chars = json.dumps(vocabulary and vocabulary.chars)
         card = json.dumps({"checkpoint of": self.training, "history": progress.get("history")})
         metadata = {"format": CHECKPOINT_FORMAT, "facts": facts, "vocabulary": chars, "card": card}
@@ -59,24 +61,18 @@ class Checkpoint:
             if damaged:
                 say(f"{damaged}. Going on from {path.name}, the one before it.")
                 os.replace(self.path, self.path.with_name(self.path.name + ".damaged"))
-            self._must_be_the_same(facts["training"])
+            if differing := differences(facts["training"], self.training, "there", "here"):
+                raise ValueError(f"{self.path} is the checkpoint of another training ({differing}): give another path")
             return facts["progress"], arrays
         if damaged:
             raise ValueError(f"{damaged}, and there is none before it: give another path, or delete it to start anew")
         return None
 
-    def _must_be_the_same(self, training: dict) -> None:
-        if differing := differences(training, self.training, "there", "here"):
-            raise ValueError(f"{self.path} is the checkpoint of another training ({differing}): give another path")
-
 
 def differences(one: dict, other: dict, where: str, elsewhere: str) -> str:
     """The names of which ``one`` and ``other`` have different values, with both; empty if there are none."""
-    return "; ".join(
-        f"{name} {one.get(name)!r} {where}, {other.get(name)!r} {elsewhere}"
-        for name in sorted(one.keys() | other.keys())
-        if one.get(name) != other.get(name)
-    )
+    names = [name for name in sorted(one.keys() | other.keys()) if one.get(name) != other.get(name)]
+    return "; ".join(f"{name} {one.get(name)!r} {where}, {other.get(name)!r} {elsewhere}" for name in names)
 
 
 def _read_checkpoint(path: Path) -> tuple[dict, dict[str, np.ndarray]]:
@@ -92,10 +88,10 @@ def describe(model, dataset: Windows, recipe: Recipe, held_out_ids: np.ndarray |
     """What must be the same when a training goes on. Raises ValueError for a dataset not made by ``make_dataset``."""
     if not isinstance(dataset, Windows):
         raise ValueError("this needs a dataset of make_dataset: no other can be set to an epoch, or shared by workers")
-    checksum = None if held_out_ids is None else hashlib.sha256(np.asarray(held_out_ids, np.int32)).hexdigest()
+    held_out = held_out_ids if held_out_ids is None else hashlib.sha256(np.array(held_out_ids, np.int32)).hexdigest()
     choices = dataclasses.asdict(recipe)
     del choices["epochs"]  # more of them may be asked for later
-    return {**settings_of(model), **choices, **dataset.describe(), "held-out text": checksum}
+    return {**settings_of(model), **choices, **dataset.describe(), "held-out text": held_out}
 
 
 def open_checkpoint(training, path: str | os.PathLike | None) -> tuple[dict, dict[str, np.ndarray]] | None:

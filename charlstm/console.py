@@ -13,14 +13,13 @@ def import_tensorflow_quietly() -> None:
     stream leads nowhere for as long as it takes. Errors are Python exceptions and come through.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # for the lines after the import
-    standard_error, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
-    try:
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError):  # there is no such stream in a service, or under pythonw
+            standard_error = os.dup(2)
+            stack.callback(os.close, standard_error)
+            stack.callback(os.dup2, standard_error, 2)
+            os.dup2(stack.enter_context(open(os.devnull, "w", encoding="utf-8")).fileno(), 2)
         import tensorflow  # noqa: F401
-    finally:
-        os.dup2(standard_error, 2)
-        os.close(standard_error)
-        os.close(nowhere)
 
 
 def ask_for_fast_products() -> None:

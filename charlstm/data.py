@@ -47,14 +47,11 @@ class Vocabulary:
         return cls("".join(sorted(set(text))))
 
     @cached_property
-    def _codes(self) -> np.ndarray:
-        return _code_points(self.chars)
-
-    @cached_property
     def _id_of_code(self) -> np.ndarray:
         # Position = code point, value = id, -1 = unknown: one array look-up encodes a whole text.
-        table = np.full(self._codes.max() + 2, -1, dtype=np.int32)
-        table[self._codes] = np.arange(len(self))
+        codes = _code_points(self.chars)
+        table = np.full(codes.max() + 2, -1, dtype=np.int32)
+        table[codes] = np.arange(len(self))
         return table
 
     def encode(self, text: str) -> Ids:
@@ -94,7 +91,7 @@ class Vocabulary:
         ids = np.asarray(ids, dtype=np.int64)
         if ids.size and not (0 <= ids.min() and ids.max() < len(self)):
             raise ValueError(f"ids must lie between 0 and {len(self) - 1}, but run from {ids.min()} to {ids.max()}")
-        return self._codes[ids].tobytes().decode("utf-32-le", "surrogatepass")
+        return _code_points(self.chars)[ids].tobytes().decode("utf-32-le", "surrogatepass")
 
     def __len__(self) -> int:
         return len(self.chars)
@@ -192,7 +189,7 @@ def _find_own(source: str | os.PathLike | list | tuple | dict) -> list[Path]:
         return [path]
     if re.match("[a-z0-9]+://", str(source)):
         raise ValueError(f"{source} is an address: download the text first, and give the path of its file")
-    if "\n" in str(source) or len(os.fsencode(path)) > 255:
+    if "\n" in str(source) or len(os.fsencode(path.name)) > 255 or len(os.fsencode(path)) > 1000:
         raise ValueError("this is a text, not the path of a file: charlstm.Corpus('my text', text, 'my own') takes it")
     if path.suffix or len(path.parts) > 1:
         raise FileNotFoundError(f"there is no file {source}: check the folder and the spelling")

@@ -55,29 +55,33 @@ def read_closely(weights: dict[str, np.ndarray], ids: np.ndarray, switched_off: 
 def surprise_with_context(weights: dict[str, np.ndarray], ids: np.ndarray, places: np.ndarray, length: int):
     """Bits that the characters at ``places`` come as to a network that has seen only the ``length`` characters before
     each, from a state of zeros: float32, one for each place. All windows are read as one batch."""
+    return _surprise_at_the_end(weights, ids[places[:, None] + np.arange(-length, 1)])
+
+
+def _surprise_at_the_end(weights: dict[str, np.ndarray], rows: np.ndarray) -> np.ndarray:
+    # Bits that the last id of each row, [n, length + 1], comes as to a network that has read the others of the row.
     network = StepwiseLSTM(weights)
-    state = tuple(np.repeat(part, len(places), axis=0) for part in network.empty_state())
-    for back in range(length, 0, -1):
-        logits, state = network.step(ids[places - back], state)
-    return -np.log2(scaled_softmax(logits)[np.arange(len(places)), ids[places]])
+    state = tuple(np.repeat(part, len(rows), axis=0) for part in network.empty_state())
+    for ids in rows.T[:-1]:
+        logits, state = network.step(ids, state)
+    return -np.log2(scaled_softmax(logits)[np.arange(len(rows)), rows[:, -1]])
 
 
 def telling_apart(values: np.ndarray, is_so: np.ndarray) -> np.ndarray:
     """How well each of the units alone tells places where something ``is_so``, bool ``[n]``, from the others: the
     probability that its value, ``[n, H]``, is larger at a place of the first kind than at one of the second (AUC; 0.5
     for chance, 0 and 1 for always right), ``[H]``."""
-    ranks = values.argsort(axis=0).argsort(axis=0)
+
+    def places(values: np.ndarray) -> np.ndarray:
+        return values.argsort(axis=0, kind="stable").argsort(axis=0)
+
+    ranks = (places(values) + places(values[::-1])[::-1]) / 2  # of equal values the mean rank
     n_so, n_not = is_so.sum(), (~is_so).sum()
     return (ranks[is_so].sum(axis=0) - n_so * (n_so - 1) / 2) / (n_so * n_not)
 
 
 def importance(weights: dict[str, np.ndarray], ids: np.ndarray, next_id: int) -> np.ndarray:
     """How many bits more ``next_id`` would come as after ``ids`` (``[n]``), were each of them left out: ``[n]``."""
-    left_out = np.array([np.delete(ids, place) for place in range(len(ids))])
-
-    def bits(rows: np.ndarray) -> np.ndarray:
-        padded = np.concatenate([rows, np.full((len(rows), 1), next_id)], axis=1)
-        ends = np.arange(1, len(padded) + 1) * padded.shape[1] - 1
-        return surprise_with_context(weights, padded.ravel(), ends, rows.shape[1])
-
-    return bits(left_out) - bits(ids[None])
+    whole = np.append(ids, next_id)
+    left_out = np.array([np.delete(whole, place) for place in range(len(ids))])
+    return _surprise_at_the_end(weights, left_out) - _surprise_at_the_end(weights, whole[None])

@@ -2,7 +2,6 @@
 
 import contextlib
 import itertools
-import math
 import threading
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
@@ -168,8 +167,7 @@ class StepwiseLSTM:
 
     def empty_state(self) -> tuple[np.ndarray, np.ndarray]:
         """Hidden and cell state before the first character of one stream: zeros, each float32 ``[1, H]``."""
-        zeros = np.zeros((1, len(self.recurrent_kernel)), dtype=np.float32)
-        return zeros, zeros
+        return (np.zeros((1, len(self.recurrent_kernel)), dtype=np.float32),) * 2
 
     def step(self, ids, state: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
         """Logits ``[B, V]`` and the new state after reading ``ids``, integers ``[B]``, in ``state``, two ``[B, H]``."""
@@ -191,7 +189,7 @@ class StepwiseLSTM:
                 logits, state = self.step([char_id], state)
                 shifted = logits[0] - logits.max()  # so that exp can't overflow
                 bits[place] = np.log(np.exp(shifted).sum()) - shifted[next_id]
-        return bits / np.float32(math.log(2))
+        return bits / np.float32(np.log(2))
 
 
 _blas, _limited = ThreadpoolController(), threading.Lock()

@@ -7,6 +7,7 @@ import os
 import shutil
 import time
 import zlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -92,12 +93,12 @@ def write_arrays(
     """Write a .safetensors file with a checksum. ``previous`` and errors as in ``write_whole``."""
     from safetensors.numpy import save
 
-    write_whole(path, save(arrays, metadata | {"checksum": _checksum(arrays, metadata)}), previous)
+    write_whole(path, [save(arrays, metadata | {"checksum": _checksum(arrays, metadata)})], previous)
 
 
-def write_whole(path: Path, data: bytes, previous: Path | None = None) -> None:
-    """Write a file so that, whatever happens meanwhile (another error, a kill, a power cut), the older file or the new
-    one is there, whole. ``previous``: where to keep the older one.
+def write_whole(path: Path, parts: Iterable[bytes], previous: Path | None = None) -> None:
+    """Write a file, of ``parts``, so that, whatever happens meanwhile (another error, a kill, a power cut), the older
+    file or the new one is there, whole. ``previous``: where to keep the older one.
 
     Raises OSError, saying why, if it can't be written, as on a full disk; the older file is as it was then.
     """
@@ -108,7 +109,7 @@ def write_whole(path: Path, data: bytes, previous: Path | None = None) -> None:
     partial = _partial(path)
     try:
         with partial.open("wb") as file:
-            file.write(data)
+            file.writelines(parts)
             file.flush()
             os.fsync(file.fileno())
         if previous and path.exists():
@@ -118,10 +119,6 @@ def write_whole(path: Path, data: bytes, previous: Path | None = None) -> None:
         raise OSError(error.errno, f"{path} could not be written, and is as it was: {error.strerror}") from None
     finally:
         partial.unlink(missing_ok=True)
-    with contextlib.suppress(OSError):  # not on Windows, and not on some network drives
-        folder = os.open(path.parent, os.O_RDONLY)
-        os.fsync(folder)
-        os.close(folder)
 
 
 def load_model(path: str | os.PathLike) -> tuple["keras.Sequential", Vocabulary]:
@@ -152,8 +149,8 @@ def read_model_file(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], Voc
     """Weights (as ``weights_of``), vocabulary and card from a file; no Keras needed. Raises like ``load_model``."""
     found, metadata = read_arrays(path, FILE_FORMAT, CHECKPOINT_FORMAT)
     try:
-        if metadata["format"] == CHECKPOINT_FORMAT:
-            found = _weights_in_checkpoint(found)
+        if metadata["format"] == CHECKPOINT_FORMAT:  # the best weights, or those of the last epoch
+            found = {name: found[f"best {i}"] for i, name in enumerate(StepwiseLSTM.weight_names)}
         # Only files of version 0.1.0 have no checksum.
         if metadata.keys() - {"checksum", "facts"} != {"format", "vocabulary", "card"}:
             raise ValueError(f"its metadata are {', '.join(metadata)}")
@@ -190,7 +187,7 @@ def read_arrays(path: str | os.PathLike, *formats: str) -> tuple[dict[str, np.nd
     except Exception as error:  # noqa: BLE001, such as AttributeError: NumPy lacks a type
         raise ValueError(f"{path} is cut off, damaged or no .safetensors file ({error})") from None
     if (found := metadata.get("format")) not in formats:
-        wanted = "give a file that charlstm has written, in this version or an earlier one"
+        wanted = "give a model of charlstm, or a checkpoint of this version"
         raise ValueError(f"{path} has the format {found!r}, and {' or '.join(formats)} is read here: {wanted}")
     if metadata.get("checksum") not in (None, _checksum(arrays, metadata)):
         raise ValueError(f"{path} is damaged (wrong checksum)")
@@ -203,11 +200,3 @@ def _checksum(arrays: dict[str, np.ndarray], metadata: dict[str, str]) -> str:
         checksum = zlib.crc32(repr((name, array.dtype.str, array.shape)).encode(), checksum)
         checksum = zlib.crc32(array.tobytes(), checksum)
     return str(checksum)
-
-
-def _weights_in_checkpoint(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    # The best weights, or those of the last epoch; the state of Dropout layers, which is no float, is none of them.
-    group = "best" if "best 0" in arrays else "model"
-    numbers = range(sum(name.startswith(group) for name in arrays))
-    weights = [array for i in numbers if (array := arrays[f"{group} {i}"]).dtype.kind == "f"]
-    return dict(zip(StepwiseLSTM.weight_names, weights, strict=False))

@@ -50,7 +50,7 @@ def save_page(
         "weights": {name: base64.b64encode(weight.tobytes()).decode() for name, weight in weights.items()},
         "card": {**(card or {})},
     }
-    write_whole(path, _page(json.dumps(data, default=plain)).encode())
+    write_whole(path, [_page(json.dumps(data, default=plain)).encode()])
 
 
 def _page(data: str) -> str:

@@ -30,31 +30,36 @@ def check_ids(ids: np.ndarray, vocab_size: int | None = None, least: int = 1) ->
 
     Raises TypeError for anything else, and ValueError for fewer than ``least`` ids, or for ids out of range.
     """
-    array = ids if isinstance(ids, np.ndarray) else np.asarray(ids)
+    array = np.asanyarray(ids)
     if array.dtype.kind not in "iu" or array.ndim != 1:
         raise TypeError(f"ids must be integers, as vocabulary.encode(text) makes them, not {str(ids)[:40]!r}")
     if len(array) < least:
         raise ValueError(f"a text of {len(array)} characters is too short here: give at least {least}")
-    vocabulary = getattr(array, "vocabulary", None)
+    vocabulary, knows = getattr(array, "vocabulary", None), f"the model knows {vocab_size}: {_ADVICE}"
     if vocab_size and vocabulary and len(vocabulary) != vocab_size:
-        raise ValueError(
-            f"the ids are of {len(vocabulary)} different characters, the model knows {vocab_size}: {_ADVICE}"
-        )
+        raise ValueError(f"the ids are of {len(vocabulary)} different characters, {knows}")
     if vocab_size:
         smallest, largest = min(part.min() for part in _parts(array)), max(part.max() for part in _parts(array))
         if smallest < 0 or largest >= vocab_size:
-            raise ValueError(f"the ids run from {smallest} to {largest}, the model knows {vocab_size}: {_ADVICE}")
+            raise ValueError(f"the ids run from {smallest} to {largest}, {knows}")
     return array
 
 
-def check_dataset(dataset: "Windows | tf.data.Dataset", vocab_size: int | None) -> None:
-    """Raises TypeError or ValueError unless ``dataset`` can be trained on, as far as can be told without reading it."""
+def check_dataset(
+    dataset: "Windows | tf.data.Dataset", vocab_size: int | None, held_out_ids: np.ndarray | None
+) -> None:
+    """Raises TypeError or ValueError unless ``dataset`` can be trained on, as far as can be told without reading it,
+    and ``held_out_ids``, if there are any, can be measured."""
     if isinstance(dataset, Windows):
         check_ids(dataset.ids, vocab_size)
     elif not hasattr(dataset, "element_spec"):
         raise TypeError(f"dataset must be of make_dataset(ids), or a tf.data.Dataset, not {type(dataset)}")
     elif dataset.cardinality() < 1:  # -1: without an end, -2: unknown
         raise ValueError("the dataset must tell its number of batches, 1 or more: see Dataset.take")
+    if held_out_ids is not None:
+        check_ids(held_out_ids, vocab_size, least=2)
+    if len({getattr(ids, "vocabulary", None) for ids in (dataset, held_out_ids)} - {None}) > 1:
+        raise ValueError("dataset and held_out_ids are of two vocabularies: encode both texts with the same")
 
 
 def make_dataset(
@@ -137,11 +142,6 @@ class Windows:
 
     def __len__(self) -> int:
         return -(-self.n_windows // self.batch_size)
-
-    @property
-    def n_targets(self) -> int:
-        """How many characters are predicted in one epoch."""
-        return self.n_windows * self.seq_length
 
     def describe(self) -> dict:
         """The settings, and a checksum of the text: equal for equal datasets."""

@@ -85,7 +85,7 @@ RECIPES = {
 
 @dataclasses.dataclass(frozen=True)
 class DynamicEvaluation:
-    """How a model learns on while it reads (Krause et al. 2018): ``bits_per_char(model, ids, learn=LEARNING_ON)``.
+    """How a model learns on while it reads (Krause et al. 2018): ``bits_per_char(model, ids, DynamicEvaluation())``.
 
     After every ``seq_length`` characters each weight takes a step down its gradient: ``learning_rate`` times the
     gradient over the root of a running mean of its square (which keeps ``decay`` of itself) plus ``epsilon``; and a
@@ -97,9 +97,6 @@ class DynamicEvaluation:
     decay: float = 0.99
     epsilon: float = 0.001
     pull: float = 0.0005
-
-
-LEARNING_ON = DynamicEvaluation()
 
 
 def find_recipe(recipe: str | Recipe, epochs: int | None = None) -> Recipe:

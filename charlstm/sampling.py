@@ -1,6 +1,5 @@
 """Text from a trained model, one character after another. Built by hand in notebook 06_sampling."""
 
-import functools
 import operator
 import os
 from collections.abc import Callable, Iterator
@@ -37,7 +36,7 @@ class Generator:
     Its probabilities are those of the Keras model; it is faster because it neither reads the text again for each new
     character nor starts a TensorFlow computation for each step (``StepwiseLSTM``; notebook 06_sampling).
 
-    weights: by name, as in the model file; ``from_model`` and ``load`` bring them. Raises ValueError like
+    weights: by name, as in the model file; ``from_model`` and ``load`` bring them. Raises ValueError or TypeError like
         ``check_weights``.
     """
 
@@ -50,15 +49,14 @@ class Generator:
 
     @classmethod
     def from_model(cls, model: "keras.Model", vocabulary: Vocabulary) -> "Generator":
-        """A generator with the weights that the Keras ``model`` has now. Raises ValueError like ``weights_of``."""
+        """A generator with the weights that the Keras ``model`` has now. Raises like ``weights_of``, and as above."""
         return cls(weights_of(model), vocabulary)
 
     @classmethod
     def load(cls, path: str | os.PathLike = PRETRAINED) -> "Generator":
         """A generator from a file of ``save_model`` or the checkpoint of a training, by default the model in this
         package, without loading Keras."""
-        weights, vocabulary, _ = read_model_file(path)
-        return cls(weights, vocabulary)
+        return cls(*read_model_file(path)[:2])
 
     def probabilities(self, text: str) -> np.ndarray:
         """The probability of each character of the vocabulary to come next after ``text``: float32 of shape ``[V]``.
@@ -95,16 +93,10 @@ class Generator:
 
         Raises ValueError or TypeError, before the first character, for a prompt or a number that can't be used.
         """
-        draw = self._drawing(length, temperature, top_k, top_p)
-        read = self._read(prompt)
+        draw, read = self._drawing(length, temperature, top_k, top_p), self._read(prompt)
         rng = np.random.default_rng(seed)
-        steps = self._write(*read, (rng.random((1, 1)) for _ in range(length)), draw)
-
-        def next_char(_: int) -> str:
-            with one_blas_thread():  # not for longer: what is done between two characters may need more
-                return self.vocabulary.chars[next(steps)[0]]
-
-        return map(next_char, range(length))
+        points = (rng.random((1, 1)) for _ in range(length))
+        return (self.vocabulary.chars[ids[0]] for ids in self._write(*read, points, draw))
 
     def generate(self, prompt: str, length: int = 500, **options) -> str:
         """``prompt`` and ``length`` new characters after it. Options and errors are those of ``stream``."""
@@ -137,16 +129,15 @@ class Generator:
             raise ValueError(f"temperature must be 0 or more and finite, but is {temperature}")
         if top_p is not None and not 0 < top_p <= 1:
             raise ValueError(f"top_p must lie above 0 and not above 1, but is {top_p}")
-        return functools.partial(_draw, temperature=temperature, top_k=top_k, top_p=top_p)
+        return lambda logits, point: _draw(logits, point, temperature, top_k, top_p)
 
     def _write(self, logits, state, points, draw) -> Iterator[np.ndarray]:
         # The ids [B] of each new character; `points`, each [B, 1], are the random numbers that choose it.
-        ids = None
         for point in points:
-            if ids is not None:
-                logits, state = self._network.step(ids, state)
             ids = draw(logits, point)
             yield ids
+            with one_blas_thread():  # not for longer: what is done between two characters may need more
+                logits, state = self._network.step(ids, state)
 
     def _read(self, text: str) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
         # Logits and state after the whole text, from a state of zeros.
@@ -185,6 +176,4 @@ def _keep_likeliest(probabilities: np.ndarray, top_k: int, top_p: float) -> np.n
     ranked = np.take_along_axis(probabilities, order, axis=-1)
     # Of the sorted probabilities, keep one while those before it sum to less than top_p, and k at the most.
     kept = (ranked.cumsum(axis=-1) - ranked < top_p) & (np.arange(ranked.shape[-1]) < top_k)
-    result = np.zeros_like(probabilities)
-    np.put_along_axis(result, order, np.where(kept, ranked, 0), axis=-1)
-    return result
+    return probabilities * np.take_along_axis(kept, order.argsort(axis=-1), axis=-1)  # back in the characters' order

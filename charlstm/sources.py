@@ -56,25 +56,23 @@ def find_file(name: str, seconds: float = 600) -> Path:
     cache = Path(platformdirs.user_cache_dir("charlstm"))
     tried = []
     for folder in filter(None, (os.environ.get("CHARLSTM_DATA"), cache)):
-        path = Path(folder) / source.file_name
+        path = Path(folder).expanduser() / source.file_name
         if _is_right(path, source):
             return path
         tried.append(f"{path} " + ("is another file (wrong SHA-256)" if path.is_file() else "does not exist"))
         if path.is_file():
             say(f"{tried[-1]}, so it is not used.")
-    deadline = time.monotonic() + seconds
+    deadline, folder = time.monotonic() + seconds, _folder_for(source, cache)
     for url in source.urls:
         try:
-            return _download(url, source, cache, deadline)
+            return _download(url, source, folder, deadline)
         except (OSError, ValueError) as error:
             if _is_right(cache / source.file_name, source):  # another process has brought it meanwhile
                 return cache / source.file_name
             reason = "sent another file (wrong SHA-256)" if isinstance(error, ValueError) else type(error).__name__
             tried.append(f"{urlsplit(url).hostname}: {reason}")
-    raise SourceUnavailable(
-        f"{source.title} could not be had ({'; '.join(tried)}): save {source.urls[0]} as {source.file_name} in {cache} "
-        f"or in a folder that CHARLSTM_DATA names"
-    )
+    advice = f"save {source.urls[0]} as {source.file_name} in {cache} or in a folder that CHARLSTM_DATA names"
+    raise SourceUnavailable(f"{source.title} could not be had ({'; '.join(tried)}): {advice}")
 
 
 def slice_between(text: str, start: str = "", end: str = "") -> str:
@@ -117,7 +115,17 @@ def _is_right(path: Path, source: Source) -> bool:
     return path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == source.sha256
 
 
-def _download(url: str, source: Source, cache: Path, deadline: float) -> Path:
+def _folder_for(source: Source, cache: Path) -> Path:
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=cache).close()
+        return cache
+    except OSError:
+        say(f"{cache} can't be written, so {source.file_name} is not kept and has to be downloaded again next time.")
+        return Path(tempfile.mkdtemp(prefix="charlstm-"))
+
+
+def _download(url: str, source: Source, folder: Path, deadline: float) -> Path:
     # pooch downloads to a temporary name, checks the hash, and only then moves the file to its place.
     import pooch
     from tqdm import tqdm
@@ -128,16 +136,9 @@ def _download(url: str, source: Source, cache: Path, deadline: float) -> Path:
                 raise TimeoutError
             return super().update(n)
 
-    folder = cache
-    try:
-        cache.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=cache).close()
-    except OSError:
-        folder = Path(tempfile.mkdtemp(prefix="charlstm-"))
-        say(f"{cache} can't be written, so {source.file_name} is not kept and has to be downloaded again next time.")
     pooch.get_logger().setLevel("WARNING")  # its note of address and path does not belong in a notebook
-    hidden = sys.stderr is None  # without a console
-    settings = {"total": 1, "unit": "B", "unit_scale": True, "ncols": 79, "leave": False, "disable": hidden}
+    # Without a console there is no stderr.
+    settings = {"total": 1, "unit": "B", "unit_scale": True, "ncols": 79, "leave": False, "disable": sys.stderr is None}
     with Progress(desc=source.file_name, **settings) as progress:
         timeout = min(10, max(0.1, deadline - time.monotonic()))
         download = pooch.HTTPDownloader(progressbar=progress, timeout=timeout)
@@ -150,6 +151,8 @@ def _diagnose(data: bytes, error: UnicodeError | LookupError) -> str:
     where = f"byte 0x{data[error.start]:02X} at offset {error.start}, in line {data[: error.start].count(10) + 1}"
     characters = data.decode("utf-8", "surrogateescape")
     unreadable = sum("\udc80" <= char <= "\udcff" for char in characters)
+    if not unreadable:
+        return f"{where}; it is UTF-8: leave encoding= out"
     if unreadable < sum(char > "\x7f" for char in characters) - unreadable:
         return f"{where}; most of the rest is UTF-8, so the file mixes encodings: mend {unreadable} bytes like this one"
     return f"{where}; {_guess(data)}"
@@ -161,11 +164,10 @@ def _guess(data: bytes) -> str:
     passages = {}  # and the encoding that gives them, the likeliest first
     for match in from_bytes(data, cp_isolation=ENCODINGS):
         text = str(match)
-        if not {"\0", "\x1b"}.isdisjoint(text):
-            continue
-        first = next((place for place, char in enumerate(text) if char > "\x7f"), 0)
-        encoding = min(match.could_be_from_charset, key=ENCODINGS.index)  # of those that read the same
-        passages.setdefault(text[max(0, first - 20) : first + 40], encoding)
+        if {"\0", "\x1b"}.isdisjoint(text):
+            first = next((place for place, char in enumerate(text) if char > "\x7f"), 0)
+            encoding = min(match.could_be_from_charset, key=ENCODINGS.index)  # of those that read the same
+            passages.setdefault(text[max(0, first - 20) : first + 40], encoding)
     if not passages:
         return "it seems to be no text at all; give a plain text file"
     choices = [f"encoding={encoding!r} reads {passage!r}" for passage, encoding in passages.items()]

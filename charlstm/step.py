@@ -10,7 +10,7 @@ everything else in float32.
 import numpy as np
 import tensorflow as tf
 
-from charlstm.recipes import LEARNING_ON, DynamicEvaluation
+from charlstm.recipes import DynamicEvaluation
 
 MATMUL_DTYPES = ("float32", "bfloat16")
 Weights = dict[str, tf.Tensor]  # by the names, and of the shapes, in charlstm.model; float32
@@ -160,7 +160,7 @@ def weight_gradients(
 
 
 def surprise_while_learning(
-    weights: dict[str, np.ndarray], ids: np.ndarray, settings: DynamicEvaluation = LEARNING_ON
+    weights: dict[str, np.ndarray], ids: np.ndarray, settings: DynamicEvaluation = DynamicEvaluation()
 ) -> np.ndarray:
     """How many bits each of ``ids`` (``[n]``) after the first comes as to a network that learns on
     while it reads: float32 ``[n - 1]``. (Dynamic evaluation: Krause et al. 2018.)

@@ -2,6 +2,7 @@
 
 import codecs
 import io
+import itertools
 import json
 import os
 import unicodedata
@@ -12,7 +13,7 @@ import numpy as np
 
 from charlstm.console import say, someone_watches
 from charlstm.data import Ids, Vocabulary
-from charlstm.model_file import path_to_write
+from charlstm.model_file import path_to_write, write_whole
 
 FILE_FORMAT = "charlstm-ids 1"
 BLOCK = 2**20  # bytes that are read at once
@@ -39,25 +40,16 @@ def encode_file(path: str | os.PathLike, target: str | os.PathLike, encoding: st
     for text in _blocks(path, encoding, "vocabulary"):
         characters |= set(text)
         length += len(text)
-    if len(characters) < 2:
-        raise ValueError(f"{path} holds no text: give a file with a text to learn from")
+    if len(characters) < 2 or not characters.isdisjoint("\0\x1b"):
+        raise ValueError(f"{path} holds no text, or bytes that are none (NUL, ESC): give a plain text file")
     vocabulary = Vocabulary("".join(sorted(characters)))
     dtype = np.min_scalar_type(len(vocabulary) - 1).newbyteorder("<")
     offsets = {"dtype": f"U{8 * dtype.itemsize}", "shape": [length], "data_offsets": [0, length * dtype.itemsize]}
     metadata = {"format": FILE_FORMAT, "vocabulary": json.dumps(vocabulary.chars)}
     header = json.dumps({"__metadata__": metadata, "ids": offsets}).encode("ascii")
     header += b" " * (-len(header) % 8)
-    partial = target.with_name(f"{target.name}.{os.getpid()}.partial")
-    try:
-        with partial.open("wb") as file:
-            file.write(len(header).to_bytes(8, "little") + header)
-            for text in _blocks(path, encoding, "ids"):
-                file.write(vocabulary.encode(text).astype(dtype).tobytes())
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, target)
-    finally:
-        partial.unlink(missing_ok=True)
+    ids = (vocabulary.encode(text).astype(dtype).tobytes() for text in _blocks(path, encoding, "ids"))
+    write_whole(target, itertools.chain([len(header).to_bytes(8, "little") + header], ids))
     say(f"{target.name}: {length:,} characters, {len(vocabulary)} unique")
     return open_ids(target)
 
@@ -77,7 +69,7 @@ def open_ids(path: str | os.PathLike) -> MappedIds:
             (length,), dtype = header["ids"]["shape"], f"<u{int(header['ids']['dtype'][1:]) // 8}"
             vocabulary = Vocabulary(json.loads(header["__metadata__"]["vocabulary"]))
             ids = MappedIds(path, dtype, "r", start, (length,))
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise ValueError(f"{path} is not a whole file of encode_file ({error}): make it again") from None
     ids.vocabulary = vocabulary
     return ids
@@ -87,7 +79,11 @@ def _blocks(path: Path, encoding: str, title: str) -> Iterator[str]:
     """The text in pieces of about a million characters, as ``read_text`` would give it."""
     from tqdm import tqdm
 
-    decoder, newlines = codecs.getincrementaldecoder(encoding)(), io.IncrementalNewlineDecoder(None, translate=True)
+    try:
+        decoder = codecs.getincrementaldecoder(encoding)()
+    except LookupError as error:
+        raise ValueError(f"{path} can't be read as {encoding}: {error}") from None
+    newlines = io.IncrementalNewlineDecoder(None, translate=True)
     held, start, lines = "", 0, 1  # held: what a combining character of the next piece could still change
     settings = {"unit": "B", "unit_scale": True, "ncols": 79, "leave": False, "disable": not someone_watches()}
     is_first = True
@@ -104,11 +100,20 @@ def _blocks(path: Path, encoding: str, title: str) -> Iterator[str]:
             if text and is_first:
                 text, is_first = text.removeprefix("\ufeff"), False
             text = held + text
-            keep = len(text) - max(text.rfind(" "), text.rfind("\n"), len(text) - 100)
-            text, held = text[:-keep], text[-keep:]
-            yield unicodedata.normalize("NFC", text)
+            cut = len(text) - 1
+            while cut > 0 and _joins(text, cut):
+                cut -= 1
+            held = text[cut:]
+            yield unicodedata.normalize("NFC", text[:cut])
             start, lines = start + len(data), lines + data.count(10)
             bar.update(len(data))
             if not data:
                 break
     yield unicodedata.normalize("NFC", held + newlines.decode("", final=True))
+
+
+def _joins(text: str, place: int) -> bool:
+    # Whether the form NFC may combine the character at this place with what stands before it.
+    before, char = text[max(0, place - 4) : place], text[place]
+    apart = [unicodedata.normalize("NFC", part) for part in (before, char)]
+    return unicodedata.combining(char) > 0 or unicodedata.normalize("NFC", before + char) != "".join(apart)

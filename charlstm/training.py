@@ -14,7 +14,7 @@ from charlstm.checkpoint import open_checkpoint, restore, schedule_epochs, snaps
 from charlstm.console import say, someone_watches
 from charlstm.model import StepwiseLSTM, check_recipe, layers_of, sizes_of, weights_of
 from charlstm.pipeline import Windows, check_dataset, check_ids
-from charlstm.recipes import LEARNING_ON, DynamicEvaluation, Recipe, find_recipe
+from charlstm.recipes import DynamicEvaluation, Recipe, find_recipe
 from charlstm.sampling import Generator
 from charlstm.workers import Workers, together
 
@@ -37,8 +37,8 @@ def train(
     model: of ``build_model``, for which each step is the hand-written one (``charlstm.step``); with another Keras model
         from ids to logits, or on a GPU, it is TensorFlow's GradientTape, and a line says so and why.
     dataset: batches of (input, target), from ``make_dataset`` or a ``tf.data.Dataset`` of your own.
-    recipe: ``"quick"``, ``"book"``, ``"fine_tune"`` (for a model that is trained already) or a ``Recipe``: learning
-        rate, schedule, clipping; None: that of ``build_model`` or ``load_model``. epochs: another number of them.
+    recipe: ``"quick"``, ``"book"``, ``"best"``, ``"fine_tune"`` (for a model that is trained already) or a ``Recipe``:
+        learning rate, schedule, clipping ...; None: that of ``build_model`` or ``load_model``. epochs: another number.
     held_out_ids: ids, ``[n]``, that are not in ``dataset``. They are measured after each epoch (``bits_per_char``), and
         in the end the model has the weights of the best epoch; without them, those of the last. A model that is trained
         already is measured before, too, and keeps its weights if no epoch is better.
@@ -72,7 +72,7 @@ def bits_per_char(model: "keras.Sequential", ids: np.ndarray, learn: bool | Dyna
     because one step at a time is too little work for TensorFlow.
 
     learn: go on learning from each character that has been paid for, as a compressor does (notebook 07_better); the
-        model itself stays as it is. True stands for the settings ``LEARNING_ON``.
+        model itself stays as it is. True stands for ``DynamicEvaluation()``.
 
     Raises like ``weights_of``, or like ``check_ids`` for less than two ids, or ids that are not the model's. Built in
     05_training.
@@ -82,7 +82,7 @@ def bits_per_char(model: "keras.Sequential", ids: np.ndarray, learn: bool | Dyna
     if learn:
         from charlstm.step import surprise_while_learning
 
-        settings = LEARNING_ON if learn is True else learn
+        settings = DynamicEvaluation() if learn is True else learn
         return float(surprise_while_learning(weights, ids, settings).mean(dtype=np.float64))
     return float(StepwiseLSTM(weights).surprise(ids).mean(dtype=np.float64))
 
@@ -90,13 +90,10 @@ def bits_per_char(model: "keras.Sequential", ids: np.ndarray, learn: bool | Dyna
 class _Training:
     """A training from its beginning, or from its checkpoint, to its end."""
 
-    def __init__(
-        self, model, dataset, recipe: Recipe, held_out_ids=None, checkpoint=None, sample_prompt=None, workers=None
-    ):
+    def __init__(self, model, dataset, recipe: Recipe, held_out_ids, checkpoint, sample_prompt, workers: Workers):
         from charlstm.update import choose_step
 
-        self.workers = workers or Workers(model.distribute_strategy)
-        self.say = say if self.workers.number == 0 else (lambda message: None)
+        self.workers, self.say = workers, say if workers.number == 0 else (lambda message: None)
         self.model, self.dataset, self.recipe, self.held_out_ids = model, dataset, recipe, held_out_ids
         self.sample_prompt, self.schedule_epochs, self.bits_before = sample_prompt, recipe.epochs, math.inf
         self.history = {"loss": []} if held_out_ids is None else {"loss": [], "held_out_bits": []}
@@ -127,16 +124,10 @@ class _Training:
         check_recipe(self.model, self.recipe, self.was_trained)
         if self.recipe.carry_state != getattr(self.dataset, "carry_state", False):
             raise ValueError(f"this recipe needs make_dataset(ids, carry_state={self.recipe.carry_state})")
-        check_dataset(self.dataset, self.vocab_size)
+        check_dataset(self.dataset, self.vocab_size, self.held_out_ids)
         if self.held_out_ids is not None:
-            check_ids(self.held_out_ids, self.vocab_size, least=2)
             weights_of(self.model)
-        n, size = self.workers.replicas, getattr(self.dataset, "batch_size", 0)
-        if size % n:
-            raise ValueError(f"{n} workers can't share batches of {size}: give a batch_size that {n} divides")
-        vocabularies = {getattr(ids, "vocabulary", None) for ids in (self.dataset, self.held_out_ids)} - {None}
-        if len(vocabularies) > 1:
-            raise ValueError("dataset and held_out_ids are of two vocabularies: encode both texts with the same")
+        self.workers.must_share(getattr(self.dataset, "batch_size", 0))
         self.written = self.write()
 
     def run(self) -> dict[str, list[float]]:
@@ -162,11 +153,10 @@ class _Training:
                 raise
             self.say(self.report(seconds, time.perf_counter() - start) + self.written)
         self.model.set_weights(self.best_weights)
-        if self.held_out_ids is not None and self.recipe.keep_best:
-            best_epoch = int(np.argmin([self.bits_before, *self.history["held_out_bits"]]))
-            if best_epoch < self.recipe.epochs:
-                which = f"of epoch {best_epoch}" if best_epoch else "it came with"
-                self.say(f"The model has the weights {which}, the best on the held-out text.")
+        bits = [self.bits_before, *self.history.get("held_out_bits", [])]  # before the first epoch, and after each
+        if self.recipe.keep_best and (best_epoch := int(np.argmin(bits))) < len(bits) - 1:
+            which = f"of epoch {best_epoch}" if best_epoch else "it came with"
+            self.say(f"The model has the weights {which}, the best on the held-out text.")
         return self.history
 
     def learn(self, step, epoch: int) -> float:
@@ -206,14 +196,16 @@ class _Training:
         if self.recipe.scale_factor != 1:
             *others, kernel, bias = self.model.get_weights()
             self.model.set_weights([*others, self.recipe.scale_factor * kernel, self.recipe.scale_factor * bias])
-        if self.held_out_ids is not None:
-            bits = self.workers.from_first(lambda: bits_per_char(self.model, self.held_out_ids))
-            better = not self.recipe.keep_best or bits < min([self.bits_before, *self.history["held_out_bits"]])
-            self.history["held_out_bits"].append(bits)
-        if better:
-            self.best_weights = self.model.get_weights()
-        self.written = self.write()
-        self.model.set_weights(weights)
+        try:
+            if self.held_out_ids is not None:
+                bits = self.workers.from_first(lambda: bits_per_char(self.model, self.held_out_ids))
+                better = not self.recipe.keep_best or bits < min([self.bits_before, *self.history["held_out_bits"]])
+                self.history["held_out_bits"].append(bits)
+            if better:
+                self.best_weights = self.model.get_weights()
+            self.written = self.write()
+        finally:  # or else an interruption would leave the averaged, scaled ones, from which no training can go on
+            self.model.set_weights(weights)
 
     def write(self) -> str:
         """A line of what the model writes from the prompt, if there is one."""
@@ -231,5 +223,5 @@ class _Training:
         if self.held_out_ids is not None:
             parts.append(f"held out {self.history['held_out_bits'][-1]:.3f} bits")
         if isinstance(self.dataset, Windows):
-            parts.append(f"{self.dataset.n_targets / seconds:,.0f} characters/s")
+            parts.append(f"{self.dataset.n_windows * self.dataset.seq_length / seconds:,.0f} characters/s")
         return ", ".join([*parts, f"{(epochs - done) * seconds_in_all:.0f} s left"])

@@ -1,11 +1,11 @@
 """One step in the training of a Keras model, by hand (``charlstm.step``) or by tape, as one graph. Used in 09_speed."""
 
 import functools
-import statistics
-import time
+import timeit
 from collections.abc import Callable, Sequence
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from charlstm.console import say
@@ -15,16 +15,12 @@ from charlstm.step import MATMUL_DTYPES, Weights, loss_and_gradients
 
 
 @functools.cache
-def faster_matmul_dtype(rnn_units: int = 512, batch_size: int = 64) -> str:
+def faster_matmul_dtype() -> str:
     """``"float32"`` or ``"bfloat16"``: in which a step's product is computed faster here. Takes milliseconds."""
-    seconds = {dtype: [] for dtype in MATMUL_DTYPES}
-    for _ in range(10):  # the first is slower, because it prepares
-        for dtype in MATMUL_DTYPES:
-            matrix, columns = tf.ones((4 * rnn_units, rnn_units), dtype), tf.ones((rnn_units, batch_size), dtype)
-            start = time.perf_counter()
-            tf.matmul(matrix, columns)
-            seconds[dtype].append(time.perf_counter() - start)
-    float32, bfloat16 = (statistics.median(seconds[dtype]) for dtype in MATMUL_DTYPES)
+    factors = {dtype: (tf.ones((2048, 512), dtype), tf.ones((512, 64), dtype)) for dtype in MATMUL_DTYPES}
+    # In turns, so that a moment's load falls on both; the first of each is slower, because it prepares.
+    seconds = [[timeit.timeit(lambda: tf.matmul(*factors[dtype]), number=1) for dtype in factors] for _ in range(10)]
+    float32, bfloat16 = np.median(seconds, axis=0)
     # Only where it is clearly faster: of two that are near each other, chance would choose on a busy machine.
     return "bfloat16" if bfloat16 < 0.75 * float32 else "float32"
 
@@ -119,8 +115,7 @@ def by_tape(model: keras.Model, recipe: Recipe = RECIPES["quick"]) -> Callable:
         gradients = [tf.convert_to_tensor(gradient) for gradient in tape.gradient(scaled, variables)]
         for name, mask in masks.items():
             named[name].assign(whole[name])
-            place = StepwiseLSTM.weight_names.index(name)
-            gradients[place] *= mask
+            gradients[StepwiseLSTM.weight_names.index(name)] *= mask
         return loss, gradients, state
 
     return compute

@@ -75,6 +75,7 @@ def _meet(addresses: list[str], own: int, timeout: float) -> None:
                 names = ", ".join(f"worker {addresses.index(address)} at {address}" for address in missing)
                 raise TimeoutError(f"waited {timeout:g} seconds for {names}: start all of them, and look for firewalls")
             time.sleep(0.1)
+        time.sleep(0.5)  # so that those who look ten times a second have seen us, too
 
 
 def _listens(address: str) -> bool:
@@ -134,8 +135,6 @@ class Workers:
 
     def gather(self, data: bytes) -> list[bytes]:
         """What each of the workers, in their order, has given."""
-        if self.count == 1:
-            return [data]
         sizes = self._gather(np.array([len(data)], np.int32))[0][:: self.devices, 0].numpy()
         padded = data.ljust(-(-max(sizes) // 4) * 4, b"\0")
         rows = self._gather(np.frombuffer(padded, np.int32))[0][:: self.devices].numpy()
@@ -156,6 +155,11 @@ class Workers:
         if error:
             raise error
         return answer
+
+    def must_share(self, batch_size: int) -> None:
+        """Raises ValueError if batches of this size can't be shared out evenly."""
+        if batch_size % (n := self.replicas):
+            raise ValueError(f"{n} workers can't share batches of {batch_size}: give a batch_size that {n} divides")
 
     def must_agree(self, facts: dict, weights: list[np.ndarray]) -> None:
         """Raises ValueError, on all workers, saying what differs, unless all have given the same ``facts`` and

@@ -31,9 +31,7 @@ def pytest_collectstart(collector) -> None:
 def pytest_collection_modifyitems(items) -> None:
     for item in items:
         if isinstance(item, IPyNbCell) and "grimm" in item.cell.metadata.get("tags", []):
-            item.user_properties.append(
-                ("shows figures of", "grimm")
-            )  # goes with the report, also from another process
+            item.user_properties.append(("shows figures of", "grimm"))  # goes with the report
             if corpus_name != "grimm":
                 item.options["check"] = False
 

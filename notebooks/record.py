@@ -72,9 +72,8 @@ def write_recorded(name: str, results: dict) -> None:
 
 def timed_run(recipe: Recipe, train_ids, held_out_ids) -> dict:
     """A training from a fixed seed: history, and the minutes and the seconds an epoch without the measuring."""
-    vocab_size = len(read_grimm()[0])
     keras.utils.set_random_seed(SEED)
-    model = charlstm.build_model(vocab_size, recipe=recipe)
+    model = charlstm.build_model(len(train_ids.vocabulary), recipe=recipe)
     start = time.perf_counter()
     run = charlstm.train(model, charlstm.make_dataset(train_ids, seed=SEED), recipe, held_out_ids=held_out_ids)
     minutes = (time.perf_counter() - start) / 60

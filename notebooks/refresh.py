@@ -148,7 +148,6 @@ def refresh(path: Path, run: bool) -> None:
     write_exercises(notebook, path)
     if run:
         execute(notebook, path.parent)
-    if run:
         normalise(notebook)
     # newline: the same bytes on Windows, too
     path.write_text(nbformat.writes(notebook) + "\n", encoding="utf-8", newline="\n")
@@ -163,7 +162,7 @@ def row(path: Path, folder: str, last: str) -> str:
 
 
 def refresh_readmes() -> None:
-    """The tables of notebooks, the badges and the address."""
+    """The tables of notebooks, the badges and the address, which CITATION.cff has, too."""
     solution = "[solutions](solutions/{})"
     for readme, folder in (ROOT / "README.md", "notebooks/"), (NOTEBOOKS / "README.md", ""):
         table = ["| notebook | its question | minutes to read | to run | |", "|---|---|---|---|---|"]
@@ -175,6 +174,9 @@ def refresh_readmes() -> None:
         text = "\n".join([before + BEGIN, *table, END + rest.partition(END)[2]])
         text = re.sub(r"git clone https://[^`]*", f"git clone {REPOSITORY}", text)
         readme.write_text(text, encoding="utf-8", newline="\n")
+    citation = ROOT / "CITATION.cff"
+    text = re.sub("repository-code: .*", f'repository-code: "{REPOSITORY}"', citation.read_text(encoding="utf-8"))
+    citation.write_text(text, encoding="utf-8", newline="\n")
 
 
 def main() -> None:
@@ -184,10 +186,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if not arguments.no_run:
         charlstm.load_corpus("grimm")  # what is committed shows Grimm: without it, stop here with what to do
-    for path in arguments.notebooks or [
-        *sorted(NOTEBOOKS.glob("solutions/*.ipynb")),
-        *notebooks(),
-    ]:
+    for path in arguments.notebooks or [*sorted(NOTEBOOKS.glob("solutions/*.ipynb")), *notebooks()]:
         print(path.name, flush=True)
         refresh(path.resolve(), run=not arguments.no_run)
     refresh_readmes()

@@ -1,6 +1,6 @@
-"""The whole course on one screen, without the package: python whole_program.py TEXT_FILE [EPOCHS]
+"""The whole program on one screen, without the package: python whole_program.py TEXT_FILE [EPOCHS]
 
-Reads a text, trains the network of chapter 16 on it (20 epochs by default, 6 to 15 minutes for Grimm), and writes.
+Reads a text, trains the network of chapter 16 on it (20 epochs by default, 6 to 17 minutes for Grimm), and writes.
 """
 
 import sys

@@ -4,6 +4,7 @@ import os
 import shutil
 
 import matplotlib
+import matplotlib.pyplot as plt
 import pytest
 from hypothesis import settings
 
@@ -33,6 +34,13 @@ def model(vocabulary):
 
     keras.utils.set_random_seed(1)
     return charlstm.build_model(len(vocabulary), embedding_dim=8, rnn_units=12)
+
+
+@pytest.fixture
+def no_other_figure():
+    plt.close("all")
+    yield
+    plt.close("all")
 
 
 def known_text(name: str) -> charlstm.Corpus:

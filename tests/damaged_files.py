@@ -59,7 +59,7 @@ def our_file(rng: np.random.Generator, path: Path) -> bytes:
     if rng.random() < 0.5:
         write_arrays(path, arrays, {"format": "charlstm 1", "vocabulary": '"abc"', "card": '{"text": "geese"}'})
     else:
-        numbered = {f"model {i}": array for i, array in enumerate(arrays.values())} | {"optimizer 0": np.array(3)}
+        numbered = {f"best {i}": array for i, array in enumerate(arrays.values())} | {"optimizer 0": np.array(3)}
         Checkpoint(path, {}).write({"history": {"loss": [1.5]}}, numbered, Vocabulary("abc"))
     return path.read_bytes()
 

@@ -108,7 +108,11 @@ def colab(folder: Path) -> None:
     environment.install("-c", str(CONSTRAINTS), ".[test]")
     shutil.copytree(ROOT / "notebooks", folder / "elsewhere", ignore=shutil.ignore_patterns("solutions"))
     alone = "--nbval-lax --nbval-current-env --nbval-cell-timeout=600 --dist loadfile"
-    environment.run(f"python -m pytest -n 2 {alone}", cwd=folder / "elsewhere")
+    one_thread_each = {
+        "TF_NUM_INTRAOP_THREADS": "1",
+        "OMP_NUM_THREADS": "1",
+    }  # as conftest.py, which is not there, says
+    environment.run(f"python -m pytest -n 2 {alone}", cwd=folder / "elsewhere", **one_thread_each)
     environment.run("pytest -n 2 tests --ignore=tests/test_workers.py", all_figures=False)
 
 

@@ -7,6 +7,7 @@ apt install chromium, elsewhere playwright install chromium. Without them these 
 import contextlib
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -69,22 +70,42 @@ def lab(tmp_path_factory):
 
 
 @pytest.fixture
-def run_all(browser, lab):
-    """run_all(name): the page of a notebook after Run All Cells, and the notebook as JupyterLab saved it."""
-    address, folder = lab
+def open_page(browser, lab):
+    """open_page(name): the page of a notebook with its kernel."""
     pages = []
 
+    def open_(name):
+        pages.append(page := browser.new_page(viewport={"width": 1300, "height": 1200}))
+        page.goto(lab[0].format(name), timeout=2 * MINUTE)
+        wait_until_idle(page)
+        return page
+
+    yield open_
+    for page in pages:
+        page.close()
+
+
+def wait_until_idle(page):
+    playwright.expect(page.locator("#jp-main-statusbar")).to_contain_text("| Idle", timeout=2 * MINUTE)
+
+
+def start_all_cells(page):
+    page.get_by_role("menuitem", name="Run", exact=True).click()
+    page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+    playwright.expect(page.locator(".jp-CodeCell .jp-InputPrompt").first).not_to_have_text("[ ]:", timeout=MINUTE)
+
+
+@pytest.fixture
+def run_all(open_page, lab):
+    """run_all(name): the page of a notebook after Run All Cells, and the notebook as JupyterLab saved it."""
+    _, folder = lab
+
     def run(name):
-        page = browser.new_page(viewport={"width": 1300, "height": 1200})
-        pages.append(page)
-        page.goto(address.format(name), timeout=2 * MINUTE)
-        playwright.expect(page.locator("#jp-main-statusbar")).to_contain_text("| Idle", timeout=2 * MINUTE)
+        page = open_page(name)
         cells = [cell for cell in read(name).cells if cell.cell_type == "code"]
         prompts = page.locator(".jp-CodeCell .jp-InputPrompt")
         playwright.expect(prompts).to_have_count(len(cells), timeout=MINUTE)
-        page.get_by_role("menuitem", name="Run", exact=True).click()
-        page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
-        playwright.expect(prompts.first).not_to_have_text("[ ]:", timeout=MINUTE)
+        start_all_cells(page)
         playwright.expect(prompts.last).to_have_text(f"[{len(cells)}]:", timeout=10 * MINUTE)
         page.keyboard.press("Control+s")
         for _ in range(60):
@@ -100,9 +121,7 @@ def run_all(browser, lab):
             time.sleep(0.5)
         raise AssertionError(f"{name} is no notebook any more")
 
-    yield run
-    for page in pages:
-        page.close()
+    return run
 
 
 def outputs(notebook):
@@ -132,3 +151,24 @@ def test_the_temperature_slider_changes_the_text(run_all):
     page.wait_for_timeout(1000)
     # Beside the number at the slider, the text itself is another.
     assert widget.locator(".jp-OutputArea-output").last.inner_text() not in before
+
+
+def test_a_training_goes_on_after_its_kernel_has_died(open_page, lab):
+    _, folder = lab
+    code = """import os, pathlib, charlstm
+pathlib.Path("pid").write_text(str(os.getpid()), encoding="utf-8")
+ids = charlstm.Vocabulary("ab").encode("ab" * 10_000)
+charlstm.train(charlstm.build_model(2, 8, 12), charlstm.make_dataset(ids, seed=1), epochs=60, checkpoint="mine")"""
+    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)]), folder / "own.ipynb")
+    page = open_page("own")
+    start_all_cells(page)
+    while not (folder / "mine").exists():
+        page.wait_for_timeout(100)
+    os.kill(int((folder / "pid").read_text(encoding="utf-8")), getattr(signal, "SIGKILL", signal.SIGTERM))
+    dialog = page.get_by_role("dialog")
+    playwright.expect(dialog).to_contain_text("Kernel Restarting", timeout=MINUTE)
+    dialog.get_by_role("button", name="Ok").click()
+    wait_until_idle(page)
+    start_all_cells(page)
+    playwright.expect(page.locator(".jp-OutputArea-output")).to_contain_text("epoch 60 of 60", timeout=5 * MINUTE)
+    assert "Going on from mine: " in page.locator(".jp-OutputArea-output").inner_text()

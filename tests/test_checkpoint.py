@@ -32,7 +32,7 @@ def test_no_damage_to_a_single_byte_goes_unseen(tmp_path):
     Checkpoint(path, {"text": "geese"}).write(*written)
     whole = path.read_bytes()
     for place in range(len(whole)):
-        for change in rng.integers(1, 256, size=3):
+        for change in rng.integers(1, 256, size=1):
             damaged = bytearray(whole)
             damaged[place] ^= change
             path.write_bytes(damaged)
@@ -57,8 +57,8 @@ def test_a_checkpoint_that_is_cut_off_is_refused(tmp_path, length):
 
 
 def test_no_file_brings_a_reader_to_anything_but_value_error():
-    accepted = try_files(2000, seed=int(np.random.default_rng().integers(10**6)))
-    assert accepted["model"] > 100 and accepted["checkpoint"] > 50  # or else this tests little
+    accepted = try_files(1000, seed=int(np.random.default_rng().integers(10**6)))
+    assert accepted["model"] > 50 and accepted["checkpoint"] > 25  # or else this tests little
 
 
 def test_a_model_is_no_checkpoint_and_the_other_way_round(tmp_path, model, vocabulary):
@@ -76,7 +76,7 @@ def test_a_kill_leaves_a_whole_checkpoint(tmp_path):
         "import sys, numpy as np; from charlstm.checkpoint import Checkpoint; c = Checkpoint(sys.argv[1], {}); n = 0\n"
         "while True: n += 1; c.write({'n': n}, {'a': np.full(1_000_000, n)}); print(n, flush=True)"
     )
-    for milliseconds in range(1, 31, 3):
+    for milliseconds in range(1, 31, 6):
         process = subprocess.Popen([sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE)
         process.stdout.readline(), process.stdout.readline()
         time.sleep(milliseconds / 1000)
@@ -84,3 +84,11 @@ def test_a_kill_leaves_a_whole_checkpoint(tmp_path):
         written = max(map(int, process.communicate()[0].split()), default=2)
         progress, arrays = Checkpoint(path, {}).read()
         assert progress["n"] >= written and (arrays["a"] == progress["n"]).all()
+        assert not [*tmp_path.glob("*.damaged")]  # it was not the one before that had to be taken
+
+
+def test_the_home_folder_holds_a_checkpoint(tmp_path, monkeypatch):
+    for variable in ("HOME", "USERPROFILE"):
+        monkeypatch.setenv(variable, str(tmp_path))
+    Checkpoint("~/checkpoint", {}).write({}, {"a": np.zeros(1)})
+    assert (tmp_path / "checkpoint").is_file()

@@ -37,6 +37,15 @@ def test_vocabulary_is_a_sorted_set():
     assert vocabulary == charlstm.Vocabulary.from_text("segoo") != charlstm.Vocabulary.from_text("go")
 
 
+def test_unknown_unicode_forms_get_a_suggestion():
+    with pytest.raises(ValueError, match=r"normalize\('NFC', text\)"):
+        charlstm.Vocabulary.from_text("thé ").encode("the\u0301")
+    with pytest.raises(ValueError, match=r"normalize\('NFD', text\)"):
+        charlstm.Vocabulary.from_text("the\u0301 ").encode("thé")
+    with pytest.raises(ValueError, match="did you mean '\"'"):
+        charlstm.Vocabulary.from_text('"a').encode("“a")
+
+
 def test_unknown_character_is_named_with_its_position():
     vocabulary = charlstm.Vocabulary.from_text("abc")
     with pytest.raises(
@@ -168,6 +177,11 @@ def test_utf_16_is_diagnosed_and_can_be_given(own):
 def test_files_that_are_no_text_are_refused(own, content, message):
     with pytest.raises(ValueError, match=message):
         charlstm.load_corpus(own(content))
+
+
+def test_a_file_of_utf_8_needs_no_other_encoding(own):
+    with pytest.raises(ValueError, match="byte 0x.. at offset .*; it is UTF-8: leave encoding= out"):
+        charlstm.load_corpus(own(GERMAN), encoding="ascii")
 
 
 def test_an_encoding_that_does_not_exist(own):

@@ -15,7 +15,7 @@ def random_weights(seed: int, sizes=(7, 5, 6)) -> dict[str, np.ndarray]:
     return {name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 1000), ids=st.lists(st.integers(0, 6), min_size=2, max_size=30))
 def test_it_reads_as_the_model_does(seed, ids):
     weights, ids = random_weights(seed), np.array(ids)
@@ -56,8 +56,9 @@ def test_telling_apart_is_the_share_of_pairs_in_order():
     rng = np.random.default_rng(3)
     values, is_so = rng.normal(size=(40, 3)), rng.random(40) < 0.3
     values[:, 1] = is_so + 0.01 * rng.random(40)
-    pairs = values[is_so][:, None] > values[~is_so][None]
-    np.testing.assert_allclose(telling_apart(values, is_so), pairs.mean(axis=(0, 1)))
+    values[:, 2] = values[:, 2].round()  # equal values are half in order
+    a, b = values[is_so][:, None], values[~is_so][None]
+    np.testing.assert_allclose(telling_apart(values, is_so), ((a > b) + 0.5 * (a == b)).mean(axis=(0, 1)))
     assert telling_apart(values, is_so)[1] == 1
 
 

@@ -1,7 +1,7 @@
 """The notebooks as the design draws them. (That their cells run and show the right figures is nbval's part.)"""
 
 import re
-import subprocess
+import runpy
 import sys
 import types
 from pathlib import Path
@@ -17,22 +17,21 @@ NOTEBOOKS = sorted(FOLDER.glob("[0-9]*.ipynb"))
 SOLUTIONS = sorted(FOLDER.glob("solutions/*.ipynb"))
 SETUP = nbformat.read(NOTEBOOKS[0], as_version=4).cells[1].source
 OF_ANY_TEXT = [p.stem for p in NOTEBOOKS if "load_corpus()" in p.read_text(encoding="utf-8")]
-COLAB_BADGE = "https://colab.research.google.com/assets/colab-badge.svg"
 
 
-@pytest.fixture(params=[*NOTEBOOKS, *SOLUTIONS], ids=lambda path: str(path.relative_to(FOLDER)))
+@pytest.fixture(scope="module", params=[*NOTEBOOKS, *SOLUTIONS], ids=lambda path: str(path.relative_to(FOLDER)))
 def path(request):
     return request.param
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def notebook(path):
     notebook = nbformat.read(path, as_version=4)
     nbformat.validate(notebook)
     return notebook
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def code_cells(notebook):
     return [cell for cell in notebook.cells if cell.cell_type == "code"]
 
@@ -63,16 +62,9 @@ def test_size(path, notebook, code_cells):
     assert max(len(cell.source.splitlines()) for cell in code_cells) <= 15
 
 
-def test_head(notebook):
-    title, setup = notebook.cells[:2]
-    assert title.source.startswith("# ") and COLAB_BADGE in title.source
-    assert setup.source == SETUP and len(SETUP.splitlines()) <= 10
-
-
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_minutes_at_the_beginning_and_figures_at_the_end(path):
+def test_figures_at_the_end(path):
     cells = nbformat.read(path, as_version=4).cells
-    assert re.search("Reading time: .* minutes; running time: ", cells[0].source)
     assert any("\n## What you should see\n" in f"\n{cell.source}\n" for cell in cells[-13:])
 
 
@@ -115,9 +107,6 @@ def test_links(path, notebook):
         if not target.startswith("https://"):
             linked = path.parent / target.split("#")[0]
             assert linked.exists() and linked.resolve().is_relative_to(FOLDER), target  # JupyterLab shows no more
-    for neighbour in NOTEBOOKS:
-        if path in NOTEBOOKS and abs(NOTEBOOKS.index(neighbour) - NOTEBOOKS.index(path)) == 1:
-            assert neighbour.name in targets
 
 
 @pytest.mark.long
@@ -166,12 +155,14 @@ def test_setup_says_what_to_do_where_the_installation_failed(monkeypatch, capsys
     assert "upload its wheel or source zip, and run %pip install -q charlstm*" in str(result.error_in_exec)
 
 
-def test_the_whole_program_trains_and_writes_without_the_package(tmp_path, text):
+def test_the_whole_program_trains_and_writes_without_the_package(tmp_path, text, monkeypatch, capsys):
     (tmp_path / "text.txt").write_text(text, encoding="utf-8")
-    program = (FOLDER / "whole_program.py").read_text(encoding="utf-8")
-    assert len(program.splitlines()) <= 60
-    blocked = "import sys; sys.modules['charlstm'] = None; sys.argv[1:] = ['text.txt', '1']\n"  # an import of it fails
-    command = [sys.executable, "-X", "utf8", "-c", blocked + program]
-    out = subprocess.run(command, cwd=tmp_path, capture_output=True, encoding="utf-8", check=True).stdout
+    program = FOLDER / "whole_program.py"
+    assert len(program.read_text(encoding="utf-8").splitlines()) <= 60
+    for name in [name for name in sys.modules if name.split(".")[0] == "charlstm"]:
+        monkeypatch.setitem(sys.modules, name, None)  # an import of it fails
+    monkeypatch.setattr(sys, "argv", [str(program), str(tmp_path / "text.txt"), "1"])
+    runpy.run_path(str(program))
+    out = capsys.readouterr().out
     written = out[out.index(text[:20]) :].removesuffix("\n")
     assert "loss" in out and len(written) == 520 and set(written) <= set(text)

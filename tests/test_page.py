@@ -36,11 +36,11 @@ HOSTILE = [
 CHARS = Vocabulary.from_text("\n !\"'-.AELaehilnorstuvw" + "".join(HOSTILE) + "é😀𝒜한")
 
 
-def small_weights(chars=None, seed=1, stddev=0.6):
+def small_weights(n_chars=len(CHARS)):
     """Of an LSTM that is sure of itself; its 13 units are no multiple of four."""
-    rng = np.random.default_rng(seed)
-    shapes = StepwiseLSTM.weight_shapes(chars or len(CHARS), 7, 13).items()
-    return {name: (stddev * rng.normal(size=shape)).astype(np.float32) for name, shape in shapes}
+    rng = np.random.default_rng(1)
+    shapes = StepwiseLSTM.weight_shapes(n_chars, 7, 13).items()
+    return {name: (0.6 * rng.normal(size=shape)).astype(np.float32) for name, shape in shapes}
 
 
 def rounded(weights):

@@ -91,10 +91,6 @@ def test_unshuffled_is_in_the_order_of_the_text():
     assert [window[0][0] for window in dataset] == [0, 5, 10, 15]
 
 
-def test_no_epoch_has_to_wait_for_a_tuning_thread():
-    assert charlstm.make_dataset(np.arange(500)).batches.options().autotune.enabled is False
-
-
 def test_too_short_a_text_is_refused():
     with pytest.raises(ValueError, match="hold no window of seq_length"):
         charlstm.make_dataset(np.arange(50), seq_length=50)

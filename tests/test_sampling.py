@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from threadpoolctl import threadpool_info
+from threadpoolctl import threadpool_info, threadpool_limits
 
 import charlstm
 
@@ -85,18 +85,19 @@ def test_steps_take_one_thread_and_numpy_has_its_threads_again(generator, monkey
         return step(ids, state)
 
     monkeypatch.setattr(generator._network, "step", spy)
-    before = blas_threads()
-    if before <= {1}:
-        pytest.skip("NumPy's matrix products have no threads here")
-    stream = generator.stream("the", 50)
-    for _ in range(5):
-        next(stream)
+    with threadpool_limits(2, user_api="blas"):
+        before = blas_threads()
+        if before != {2}:
+            pytest.skip("NumPy's matrix products have no threads here")
+        stream = generator.stream("the", 50)
+        for _ in range(5):
+            next(stream)
+            assert blas_threads() == before
+        generator.generate_batch("the", 70, 3)
+        assert seen == {(1, 1), (32, 1), (6, 1)} and blas_threads() == before  # texts in a step, and threads
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(lambda seed: generator.generate("the", 50, seed=seed), range(8)))
         assert blas_threads() == before
-    generator.generate_batch("the", 70, 3)
-    assert seen == {(1, 1), (32, 1), (6, 1)} and blas_threads() == before  # texts in a step, and threads
-    with ThreadPoolExecutor(4) as pool:
-        list(pool.map(lambda seed: generator.generate("the", 50, seed=seed), range(8)))
-    assert blas_threads() == before
 
 
 def test_surprise_is_minus_log2_of_the_probability(generator, model, vocabulary):
@@ -212,15 +213,6 @@ def test_weights_that_are_not_finite_are_refused(model, vocabulary):
 def test_unknown_characters_in_a_prompt_get_a_suggestion(generator, prompt, suggestion):
     with pytest.raises(ValueError, match=suggestion):
         generator.generate(prompt)
-
-
-def test_unknown_unicode_forms_get_a_suggestion():
-    with pytest.raises(ValueError, match=r"normalize\('NFC', text\)"):
-        charlstm.Vocabulary.from_text("thé ").encode("the\u0301")
-    with pytest.raises(ValueError, match=r"normalize\('NFD', text\)"):
-        charlstm.Vocabulary.from_text("the\u0301 ").encode("thé")
-    with pytest.raises(ValueError, match="did you mean '\"'"):
-        charlstm.Vocabulary.from_text('"a').encode("“a")
 
 
 def test_generator_from_a_file_is_the_same_and_needs_no_keras(tmp_path, model, vocabulary, generator):

@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import hashlib
 import http.server
-import os
 import subprocess
 import sys
 import threading
@@ -163,6 +162,14 @@ def test_the_folder_that_the_variable_names_comes_first(serve, monkeypatch, tmp_
     assert find_file("grimm") == folder / "11027.txt" and Handler.requests == 0
 
 
+def test_that_folder_may_lie_in_the_home_folder(serve, monkeypatch, tmp_path):
+    serve("missing")
+    for name, value in {"CHARLSTM_DATA": "~", "HOME": str(tmp_path), "USERPROFILE": str(tmp_path)}.items():
+        monkeypatch.setenv(name, value)
+    (tmp_path / "11027.txt").write_bytes(CONTENT)
+    assert find_file("grimm") == tmp_path / "11027.txt"
+
+
 def test_a_wrong_file_in_that_folder_is_refused_by_name(serve, monkeypatch, tmp_path):
     serve("missing")
     monkeypatch.setenv("CHARLSTM_DATA", str(tmp_path))
@@ -171,34 +178,35 @@ def test_a_wrong_file_in_that_folder_is_refused_by_name(serve, monkeypatch, tmp_
         find_file("grimm")
 
 
-def test_two_processes_may_download_at_once(serve, tmp_path):
-    cached = serve("slow")
-    code = (
-        "import dataclasses, sys, platformdirs, charlstm.sources as s; platformdirs.user_cache_dir = lambda n: sys.argv[1];"
-        "s.SOURCES['grimm'] = dataclasses.replace(s.SOURCES['grimm'], urls=(sys.argv[2],), sha256=sys.argv[3]);"
-        "print(s.find_file('grimm'))"
-    )
+FETCH = (
+    "import dataclasses, sys, platformdirs, charlstm.sources as s; platformdirs.user_cache_dir = lambda n: sys.argv[1];"
+    "s.SOURCES['grimm'] = dataclasses.replace(s.SOURCES['grimm'], urls=(sys.argv[2],), sha256=sys.argv[3]);"
+    "print(s.find_file('grimm'))"
+)
+
+
+def fetch(cached):
+    """Another process, which brings Grimm into this cache."""
     source = SOURCES["grimm"]
-    command = [sys.executable, "-c", code, str(cached.parent), source.urls[0], source.sha256]
-    processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ) for _ in range(2)]
+    command = [sys.executable, "-c", FETCH, str(cached.parent), source.urls[0], source.sha256]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+
+
+def test_two_processes_may_download_at_once(serve):
+    cached = serve("slow")
+    processes = [fetch(cached) for _ in range(2)]
     assert [process.communicate(timeout=60)[0].strip() for process in processes] == [str(cached)] * 2
     assert [path.name for path in cached.parent.iterdir()] == ["11027.txt"] and cached.read_bytes() == CONTENT
 
 
 def test_a_killed_download_is_not_taken_for_the_text(serve):
     cached = serve("slow", "good")
-    code = (
-        "import dataclasses, sys, platformdirs, charlstm.sources as s; platformdirs.user_cache_dir = lambda n: sys.argv[1];"
-        "s.SOURCES['grimm'] = dataclasses.replace(s.SOURCES['grimm'], urls=(sys.argv[2],)); s.find_file('grimm')"
-    )
-    process = subprocess.Popen(
-        [sys.executable, "-c", code, str(cached.parent), SOURCES["grimm"].urls[0]], stderr=subprocess.DEVNULL
-    )
+    process = fetch(cached)
     while not any(path.stat().st_size > 8000 for path in cached.parent.glob("*")):
         assert process.poll() is None
         time.sleep(0.02)
     process.kill()
-    process.wait()
+    process.communicate()
     assert not cached.exists()
     serve("good")
     assert charlstm.load_corpus("grimm").text == TEXT

@@ -69,8 +69,8 @@ def test_loss_gradients_and_state(matmul_dtype, batch_size, steps):
 
 
 @settings(max_examples=15)
-@given(st.integers(1, 5), st.integers(1, 6), st.integers(0, 10**6), st.booleans(), st.booleans(), st.booleans())
-def test_with_dropout_and_weight_drop(batch_size, steps, seed, for_all_steps, row_by_row, in_a_graph):
+@given(st.integers(1, 5), st.integers(1, 6), st.integers(0, 10**6), st.booleans(), st.booleans())
+def test_with_dropout_and_weight_drop(batch_size, steps, seed, for_all_steps, row_by_row):
     weights, (inputs, targets, state) = random_weights(seed), random_batch(batch_size, steps, seed)
     masks = {
         "output_mask": dropout_mask((batch_size, 1 if for_all_steps else steps, UNITS), seed),
@@ -79,8 +79,7 @@ def test_with_dropout_and_weight_drop(batch_size, steps, seed, for_all_steps, ro
             "lstm_recurrent_kernel": dropout_mask((UNITS, 4 * UNITS), seed + 2),
         },
     }
-    compute = tf.function(loss_and_gradients) if in_a_graph else loss_and_gradients
-    ours = compute(weights, inputs, targets, state, **masks)
+    ours = loss_and_gradients(weights, inputs, targets, state, **masks)
     assert_the_same(ours, by_autodiff(weights, inputs, targets, state, **masks), 1e-5)
 
 

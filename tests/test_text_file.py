@@ -6,7 +6,7 @@ import sys
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import charlstm
@@ -14,10 +14,11 @@ from charlstm import text_file
 from charlstm.sources import read_text
 from charlstm.text_file import encode_file, open_ids
 
-CHARACTERS = st.sampled_from("ab \n\r\x85éß가각ᄀ\u1161\u0301😀,")
+CHARACTERS = st.sampled_from("ab \n\r\x85éß가각ᄀ\u1161\u11a8\u0301\u0316か\u3099😀,")
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
+@example(text="か\u3099" * 150, block=7, mark=False)  # no space far and wide
 @given(text=st.text(CHARACTERS, min_size=3), block=st.integers(1, 9), mark=st.booleans())
 def test_the_ids_are_those_of_the_whole_text(tmp_path_factory, text, block, mark):
     """Whatever the borders of the blocks cut through: a character's bytes, a line end, a combining character."""
@@ -103,6 +104,10 @@ def test_bad_paths_are_refused_before_the_work(tmp_path):
     (tmp_path / "text.txt").write_text("words", encoding="utf-8")
     with pytest.raises(FileNotFoundError, match="there is no folder"):
         encode_file(tmp_path / "text.txt", tmp_path / "no" / "ids")
-    (tmp_path / "text.txt").write_bytes(b"")
-    with pytest.raises(ValueError, match="holds no text"):
-        encode_file(tmp_path / "text.txt", tmp_path / "ids")
+    for content in b"", b"words\0and words":
+        (tmp_path / "text.txt").write_bytes(content)
+        with pytest.raises(ValueError, match="holds no text, or bytes that are none"):
+            encode_file(tmp_path / "text.txt", tmp_path / "ids")
+    with pytest.raises(ValueError, match="can't be read as utf-7000: unknown encoding"):
+        encode_file(tmp_path / "text.txt", tmp_path / "ids", "utf-7000")
+    assert not (tmp_path / "ids").exists()

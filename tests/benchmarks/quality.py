@@ -29,7 +29,6 @@ MINUTES = {"grimm": 6, "mysterious_island": 25}  # what 20 epochs of "book" take
 # zpaq takes other settings for what is larger than 2**20 bytes, a little less than the whole Mysterious Island. So that
 # the two sizes can be compared, it gets no more than this, and learns from the last 0.93 million characters before.
 ZPAQ_MOST_BYTES = 1_044_000
-ZPAQ_RECORDED = {"grimm": 1.686, "mysterious_island": 1.650}  # zpaq 7.15 -m5, 2026-11-26
 
 
 def counting_bits(train_ids: np.ndarray, held_out_ids: np.ndarray, vocab_size: int) -> float:
@@ -200,7 +199,7 @@ def measure(name: str, corpus: "charlstm.Corpus", quick: bool, book_bits: float 
         if compress is not None:
             results[compressor] = compressor_bits(compress, train_text, held_out_text, most_bytes)
         else:
-            results[compressor] = ZPAQ_RECORDED[name] if most_bytes else "not installed"
+            results[compressor] = "not installed"
     best = "charlstm, recipe best"
     if name == "grimm":
         results[best], results[f"{best}, learning on"] = pretrained_bits(held_out_text)

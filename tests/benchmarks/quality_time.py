@@ -34,12 +34,14 @@ def quick():
 
     from charlstm.training import _Training
     from charlstm.update import compile_step
+    from charlstm.workers import Workers
 
     ids, vocab_size = read_ids()
     keras.utils.set_random_seed(1)
     model = charlstm.build_model(vocab_size)
     dataset, epochs = charlstm.make_dataset(ids, seed=1), charlstm.RECIPES["quick"].epochs
-    training = _Training(model, dataset, charlstm.RECIPES["quick"])
+    workers = Workers(model.distribute_strategy)
+    training = _Training(model, dataset, charlstm.RECIPES["quick"], None, None, None, workers)
     step = compile_step(model, dataset.batches.element_spec, training.matmul_dtype)
     return epochs_of(lambda: training.learn(step, dataset.epoch), model, epochs)
 
