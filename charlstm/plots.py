@@ -63,7 +63,7 @@ def lines(
             axes.set_xticks(ticks, ticks)
             axes.minorticks_off()
         axes.grid(alpha=0.3)
-        axes.legend()
+        axes.legend(**({"loc": "upper left", "bbox_to_anchor": (1, 1)} if len(curves) > 4 else {}))  # beside them
     plt.show()
 
 
