@@ -31,9 +31,8 @@ class Checkpoint:
     def __init__(self, path: str | os.PathLike, training: dict):
         self.path = path_to_write(path)
         self.previous = self.path.with_name(self.path.name + ".previous")
-        self.training = json.loads(
-            json.dumps(training, default=plain)
-        )  # as it comes back from a file: lists for tuples
+        # As it comes back from a file: lists for tuples.
+        self.training = json.loads(json.dumps(training, default=plain))
 
     def write(self, progress: dict, arrays: dict[str, np.ndarray], vocabulary: Vocabulary | None = None) -> None:
         """Keep ``progress``, anything that JSON can hold, and ``arrays``. Whatever happens, one whole file is there.

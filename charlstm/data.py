@@ -189,7 +189,8 @@ def _find_own(source: str | os.PathLike | list | tuple | dict) -> list[Path]:
         return [path]
     if re.match("[a-z0-9]+://", str(source)):
         raise ValueError(f"{source} is an address: download the text first, and give the path of its file")
-    if "\n" in str(source) or len(os.fsencode(path.name)) > 255 or len(os.fsencode(path)) > 1000:
+    too_long = len(os.fsencode(path)) > 1000 or any(len(os.fsencode(part)) > 255 for part in path.parts)
+    if "\n" in str(source) or too_long:
         raise ValueError("this is a text, not the path of a file: charlstm.Corpus('my text', text, 'my own') takes it")
     if path.suffix or len(path.parts) > 1:
         raise FileNotFoundError(f"there is no file {source}: check the folder and the spelling")

@@ -187,7 +187,7 @@ def read_arrays(path: str | os.PathLike, *formats: str) -> tuple[dict[str, np.nd
     except Exception as error:  # noqa: BLE001, such as AttributeError: NumPy lacks a type
         raise ValueError(f"{path} is cut off, damaged or no .safetensors file ({error})") from None
     if (found := metadata.get("format")) not in formats:
-        wanted = "give a model of charlstm, or a checkpoint of this version"
+        wanted = "give a checkpoint of this version" + " or a model of charlstm" * (len(formats) > 1)
         raise ValueError(f"{path} has the format {found!r}, and {' or '.join(formats)} is read here: {wanted}")
     if metadata.get("checksum") not in (None, _checksum(arrays, metadata)):
         raise ValueError(f"{path} is damaged (wrong checksum)")

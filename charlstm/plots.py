@@ -50,17 +50,18 @@ def lines(
     settings = {"ylabel": "bits per character"} | settings
     looks = [("o-", BLUE), ("s--", ORANGE), ("^-.", "black"), ("D:", GREY), ("x-", PURPLE)]
     for axes, (title, curves) in zip(np.atleast_1d(columns), panels.items(), strict=True):
+        ticks = set()
         for (name, values), (style, color) in zip(curves.items(), looks[: len(curves)], strict=True):
             x, y = values if np.ndim(values[0]) else (range(len(values)), values)
             axes.plot(x, y, style, color=color, markersize=4, markevery=math.ceil(len(x) / 20), label=name)
+            ticks |= {*x}
         for name, value in (levels or {}).items():
             axes.axhline(value, color="black", linewidth=1, linestyle="-.")
             axes.annotate(f"{name}: {value:.2f}", (0.01, value), (0, 3), axes.get_yaxis_transform(), "offset points")
         axes.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
         axes.set(title=title, xlabel=xlabel, **settings)
         if settings.get("xscale") == "log":
-            ticks = sorted({place for x, _ in curves.values() for place in x})
-            axes.set_xticks(ticks, ticks)
+            axes.set_xticks(sorted(ticks), sorted(ticks))
             axes.minorticks_off()
         axes.grid(alpha=0.3)
         axes.legend(**({"loc": "upper left", "bbox_to_anchor": (1, 1)} if len(curves) > 4 else {}))  # beside them
@@ -144,7 +145,7 @@ def coloured_text(
 ) -> None:
     """``text`` in rows of ``width``, each character on the ground of its value, ``[len(text)]``: from 0 to ``limit``,
     or if ``signed`` from -limit (orange) to limit (purple)."""
-    grid = np.pad(values, (0, -len(text) % width), constant_values=np.nan).reshape(-1, width)
+    grid = np.pad(np.asarray(values, float), (0, -len(text) % width), constant_values=np.nan).reshape(-1, width)
     _, axes = new_figure(10, 0.3 * len(grid) + 1.2)
     scale = {"cmap": "PuOr", "vmin": -limit} if signed else {"cmap": "Blues", "vmin": 0}
     squares = axes.imshow(grid, **scale, vmax=limit, aspect="auto")

@@ -133,11 +133,12 @@ class Generator:
 
     def _write(self, logits, state, points, draw) -> Iterator[np.ndarray]:
         # The ids [B] of each new character; `points`, each [B, 1], are the random numbers that choose it.
-        for point in points:
+        for number, point in enumerate(points):
+            if number:
+                with one_blas_thread():  # not for longer: what is done between two characters may need more
+                    logits, state = self._network.step(ids, state)
             ids = draw(logits, point)
             yield ids
-            with one_blas_thread():  # not for longer: what is done between two characters may need more
-                logits, state = self._network.step(ids, state)
 
     def _read(self, text: str) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
         # Logits and state after the whole text, from a state of zeros.

@@ -62,9 +62,10 @@ def find_file(name: str, seconds: float = 600) -> Path:
         tried.append(f"{path} " + ("is another file (wrong SHA-256)" if path.is_file() else "does not exist"))
         if path.is_file():
             say(f"{tried[-1]}, so it is not used.")
-    deadline, folder = time.monotonic() + seconds, _folder_for(source, cache)
+    deadline, folder = time.monotonic() + seconds, None
     for url in source.urls:
         try:
+            folder = folder or _folder_for(source, cache)
             return _download(url, source, folder, deadline)
         except (OSError, ValueError) as error:
             if _is_right(cache / source.file_name, source):  # another process has brought it meanwhile
@@ -151,7 +152,7 @@ def _diagnose(data: bytes, error: UnicodeError | LookupError) -> str:
     where = f"byte 0x{data[error.start]:02X} at offset {error.start}, in line {data[: error.start].count(10) + 1}"
     characters = data.decode("utf-8", "surrogateescape")
     unreadable = sum("\udc80" <= char <= "\udcff" for char in characters)
-    if not unreadable:
+    if not unreadable and {"\0", "\x1b"}.isdisjoint(characters):
         return f"{where}; it is UTF-8: leave encoding= out"
     if unreadable < sum(char > "\x7f" for char in characters) - unreadable:
         return f"{where}; most of the rest is UTF-8, so the file mixes encodings: mend {unreadable} bytes like this one"

@@ -2,7 +2,6 @@
 
 import codecs
 import io
-import itertools
 import json
 import os
 import unicodedata
@@ -48,8 +47,16 @@ def encode_file(path: str | os.PathLike, target: str | os.PathLike, encoding: st
     metadata = {"format": FILE_FORMAT, "vocabulary": json.dumps(vocabulary.chars)}
     header = json.dumps({"__metadata__": metadata, "ids": offsets}).encode("ascii")
     header += b" " * (-len(header) % 8)
-    ids = (vocabulary.encode(text).astype(dtype).tobytes() for text in _blocks(path, encoding, "ids"))
-    write_whole(target, itertools.chain([len(header).to_bytes(8, "little") + header], ids))
+
+    def parts() -> Iterator[bytes]:
+        yield len(header).to_bytes(8, "little") + header
+        try:
+            for text in _blocks(path, encoding, "ids"):
+                yield vocabulary.encode(text).astype(dtype).tobytes()
+        except OSError as error:  # of the text, not of the file that is written
+            raise ValueError(f"{path} can't be read any more: {error.strerror}") from None
+
+    write_whole(target, parts())
     say(f"{target.name}: {length:,} characters, {len(vocabulary)} unique")
     return open_ids(target)
 
@@ -116,4 +123,5 @@ def _joins(text: str, place: int) -> bool:
     # Whether the form NFC may combine the character at this place with what stands before it.
     before, char = text[max(0, place - 4) : place], text[place]
     apart = [unicodedata.normalize("NFC", part) for part in (before, char)]
-    return unicodedata.combining(char) > 0 or unicodedata.normalize("NFC", before + char) != "".join(apart)
+    combining = unicodedata.combining(unicodedata.normalize("NFD", char)[0])
+    return combining > 0 or unicodedata.normalize("NFC", before + char) != "".join(apart)

@@ -17,6 +17,7 @@ import numpy as np
 
 from charlstm.checkpoint import differences
 from charlstm.console import import_tensorflow_quietly
+from charlstm.model_file import plain
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -134,7 +135,7 @@ class Workers:
         self.number = int(gather_from_all(np.zeros(1, np.int32))[1]) // self.devices
 
     def gather(self, data: bytes) -> list[bytes]:
-        """What each of the workers, in their order, has given."""
+        """What each of the workers, of which there are two at least, has given, in their order."""
         sizes = self._gather(np.array([len(data)], np.int32))[0][:: self.devices, 0].numpy()
         padded = data.ljust(-(-max(sizes) // 4) * 4, b"\0")
         rows = self._gather(np.frombuffer(padded, np.int32))[0][:: self.devices].numpy()
@@ -166,7 +167,7 @@ class Workers:
         ``weights``, and have the same versions of what computes with them."""
         facts = facts | {name: version(name) for name in ("charlstm", "keras", "tensorflow", "numpy")}
         facts["weights"] = hashlib.sha256(b"".join(weight.tobytes() for weight in weights)).hexdigest()
-        first, *others = map(json.loads, self.gather(json.dumps(facts).encode()))
+        first, *others = map(json.loads, self.gather(json.dumps(facts, default=plain).encode()))
         for number, other in enumerate(others, 1):
             if differing := differences(first, other, "on worker 0", f"on worker {number}"):
                 raise ValueError(f"the workers differ ({differing}): start all with the same text, settings, versions")

@@ -108,10 +108,7 @@ def colab(folder: Path) -> None:
     environment.install("-c", str(CONSTRAINTS), ".[test]")
     shutil.copytree(ROOT / "notebooks", folder / "elsewhere", ignore=shutil.ignore_patterns("solutions"))
     alone = "--nbval-lax --nbval-current-env --nbval-cell-timeout=600 --dist loadfile"
-    one_thread_each = {
-        "TF_NUM_INTRAOP_THREADS": "1",
-        "OMP_NUM_THREADS": "1",
-    }  # as conftest.py, which is not there, says
+    one_thread_each = {"TF_NUM_INTRAOP_THREADS": "1", "OMP_NUM_THREADS": "1"}  # no conftest.py is there to say so
     environment.run(f"python -m pytest -n 2 {alone}", cwd=folder / "elsewhere", **one_thread_each)
     environment.run("pytest -n 2 tests --ignore=tests/test_workers.py", all_figures=False)
 

@@ -162,7 +162,9 @@ charlstm.train(charlstm.build_model(2, 8, 12), charlstm.make_dataset(ids, seed=1
     nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)]), folder / "own.ipynb")
     page = open_page("own")
     start_all_cells(page)
+    deadline = time.monotonic() + 120
     while not (folder / "mine").exists():
+        assert time.monotonic() < deadline
         page.wait_for_timeout(100)
     os.kill(int((folder / "pid").read_text(encoding="utf-8")), getattr(signal, "SIGKILL", signal.SIGTERM))
     dialog = page.get_by_role("dialog")

@@ -14,7 +14,7 @@ from charlstm import text_file
 from charlstm.sources import read_text
 from charlstm.text_file import encode_file, open_ids
 
-CHARACTERS = st.sampled_from("ab \n\r\x85éß가각ᄀ\u1161\u11a8\u0301\u0316か\u3099😀,")
+CHARACTERS = st.sampled_from("ab \n\r\x85éß가각ᄀ\u1161\u11a8\u0301\u0316\u0f73\u0338=か\u3099😀,")
 
 
 @settings(max_examples=60)
