@@ -159,7 +159,9 @@ def test_a_training_goes_on_after_its_kernel_has_died(open_page, lab):
 pathlib.Path("pid").write_text(str(os.getpid()), encoding="utf-8")
 ids = charlstm.Vocabulary("ab").encode("ab" * 10_000)
 charlstm.train(charlstm.build_model(2, 8, 12), charlstm.make_dataset(ids, seed=1), epochs=60, checkpoint="mine")"""
-    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)]), folder / "own.ipynb")
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)])
+    notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python 3"}  # or else it asks which
+    nbformat.write(notebook, folder / "own.ipynb")
     page = open_page("own")
     start_all_cells(page)
     deadline = time.monotonic() + 120
