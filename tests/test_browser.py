@@ -158,7 +158,8 @@ def test_a_training_goes_on_after_its_kernel_has_died(open_page, lab):
     code = """import os, pathlib, charlstm
 pathlib.Path("pid").write_text(str(os.getpid()), encoding="utf-8")
 ids = charlstm.Vocabulary("ab").encode("ab" * 10_000)
-charlstm.train(charlstm.build_model(2, 8, 12), charlstm.make_dataset(ids, seed=1), epochs=60, checkpoint="mine")"""
+model, dataset = charlstm.build_model(2, 8, 12), charlstm.make_dataset(ids, seed=1)
+history = charlstm.train(model, dataset, epochs=60, checkpoint="mine")"""
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)])
     notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python 3"}  # or else it asks which
     nbformat.write(notebook, folder / "own.ipynb")
@@ -174,5 +175,6 @@ charlstm.train(charlstm.build_model(2, 8, 12), charlstm.make_dataset(ids, seed=1
     dialog.get_by_role("button", name="Ok").click()
     wait_until_idle(page)
     start_all_cells(page)
-    playwright.expect(page.locator(".jp-OutputArea-output")).to_contain_text("epoch 60 of 60", timeout=5 * MINUTE)
-    assert "Going on from mine: " in page.locator(".jp-OutputArea-output").inner_text()
+    output = page.locator(".jp-OutputArea-output").first
+    playwright.expect(output).to_contain_text("epoch 60 of 60", timeout=5 * MINUTE)
+    assert "Going on from mine: " in output.inner_text()
