@@ -95,8 +95,13 @@ class Generator:
         """
         draw, read = self._drawing(length, temperature, top_k, top_p), self._read(prompt)
         rng = np.random.default_rng(seed)
-        points = (rng.random((1, 1)) for _ in range(length))
-        return (self.vocabulary.chars[ids[0]] for ids in self._write(*read, points, draw))
+        steps = self._write(*read, (rng.random((1, 1)) for _ in range(length)), draw)
+
+        def next_char(_: int) -> str:
+            with one_blas_thread():  # not for longer: what is done between two characters may need more
+                return self.vocabulary.chars[next(steps)[0]]
+
+        return map(next_char, range(length))
 
     def generate(self, prompt: str, length: int = 500, **options) -> str:
         """``prompt`` and ``length`` new characters after it. Options and errors are those of ``stream``."""
@@ -135,8 +140,7 @@ class Generator:
         # The ids [B] of each new character; `points`, each [B, 1], are the random numbers that choose it.
         for number, point in enumerate(points):
             if number:
-                with one_blas_thread():  # not for longer: what is done between two characters may need more
-                    logits, state = self._network.step(ids, state)
+                logits, state = self._network.step(ids, state)
             ids = draw(logits, point)
             yield ids
 
