@@ -2,26 +2,34 @@
 
 Every name below is built by hand in a notebook before it is imported from here:
 
-    01_data      load_corpus, Corpus, Vocabulary, split
-    02_pipeline  make_dataset, split_input_target
-    04_model     build_model, save_model, load_model, load_pretrained, read_card
-    05_training  train, bits_per_char, RECIPES, Recipe
-    06_sampling  Generator, scaled_softmax
-    07_better    DynamicEvaluation, the recipe "best"
-    08_inside    charlstm.inside, save_page
-    09_speed     charlstm.step, charlstm.update
+    01_data      load_corpus, Corpus, Vocabulary, Ids, split, SOURCES, SourceUnavailable, find_file
+    02_pipeline  make_dataset, Batches, split_input_target
+    04_model     build_model, weights_of, save_model, load_model, load_pretrained, read_card, read_model_file, PRETRAINED
+    05_training  train, bits_per_char, surprise, RECIPES, Recipe
+    06_sampling  Generator, StepwiseLSTM, scaled_softmax, draw, choose
+    07_better    DynamicEvaluation, surprise_while_learning
+    08_inside    save_page
+    10_scale     encode_file, open_ids
 
-TensorFlow takes seconds to import, so no module imports it before a function needs it.
+TensorFlow takes seconds to import, and matplotlib one, so these modules are imported by their names:
+
+    charlstm.backprop, charlstm.train_step, charlstm.callbacks
+    charlstm.course.plots, charlstm.course.diagrams, charlstm.course.probing, charlstm.course.recorded
 """
 
 from charlstm.console import ask_for_fast_products, import_tensorflow_quietly
-from charlstm.data import Corpus, Vocabulary, load_corpus, split
-from charlstm.model import build_model
-from charlstm.model_file import load_model, load_pretrained, read_card, save_model
+from charlstm.data import Corpus, Ids, Vocabulary, load_corpus, split
+from charlstm.evaluation import bits_per_char, surprise, surprise_while_learning
+from charlstm.files import PRETRAINED, load_model, load_pretrained, read_card, read_model_file, save_model
+from charlstm.ids_file import encode_file, open_ids
+from charlstm.model import StepwiseLSTM, build_model, weights_of
 from charlstm.page import save_page
-from charlstm.pipeline import make_dataset, split_input_target
+from charlstm.pipeline import Batches, make_dataset, split_input_target
 from charlstm.recipes import RECIPES, DynamicEvaluation, Recipe
-from charlstm.sampling import Generator, scaled_softmax
-from charlstm.training import bits_per_char, train
+from charlstm.sampling import Generator, choose, draw, scaled_softmax
+from charlstm.sources import SOURCES, SourceUnavailable, find_file
+from charlstm.training import train
+
+__all__ = [name for name in dir() if name[0] != "_"]
 
 ask_for_fast_products()

@@ -1,6 +1,8 @@
 """What stands on the screen beside results: messages, progress bars, TensorFlow's start-up lines."""
 
 import contextlib
+import math
+import numbers
 import os
 import platform
 import sys
@@ -45,3 +47,12 @@ def someone_watches() -> bool:
     if hasattr(shell, "kernel"):
         return getattr(shell.kernel, "_allow_stdin", False)
     return getattr(sys.stdout, "isatty", bool)()  # bool() is False
+
+
+def check_number(name: str, value: float, least: float, most: float = math.inf, whole: bool = False) -> None:
+    """Raises TypeError or ValueError, in words, unless ``value`` is a finite number, or a whole one, within the limits."""
+    if not isinstance(value, numbers.Integral if whole else numbers.Real):
+        raise TypeError(f"{name} must be a {'whole ' * whole}number, not {value!r}")
+    if not (least <= value <= most and math.isfinite(value)):
+        limits = f"at least {least}" + f" and at most {most}" * (most < math.inf)
+        raise ValueError(f"{name} must be {limits}, but is {value}")

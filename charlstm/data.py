@@ -5,14 +5,16 @@ import os
 import re
 import unicodedata
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 
 from charlstm.console import say
-from charlstm.sources import SOURCES, SourceUnavailable, find_file, read_text, slice_between
+from charlstm.sources import SOURCES, SourceUnavailable, find_file, read_blocks, slice_between
 
 
 class Ids(np.ndarray):
@@ -153,13 +155,18 @@ def load_corpus(source: str | os.PathLike | list | None = None, encoding: str = 
         return _load_default()
     if isinstance(source, str) and source in SOURCES:
         return _load_known(source)
-    paths = _find_own(source)
-    if not paths:
-        raise FileNotFoundError(f"there is no .txt file in {str(source)!r}: give the path of a text file")
+    paths = find_own(source)
     name = paths[0].stem if len(paths) == 1 else paths[0].absolute().parent.name
-    corpus = Corpus(name, "\n".join(read_text(path, encoding) for path in paths), ", ".join(map(str, paths)))
+    corpus = Corpus(name, "".join(read_files(paths, encoding)), ", ".join(map(str, paths)))
     say(corpus.describe() if len(paths) == 1 else f"{len(paths)} files: {corpus.origin}\n{corpus.describe()}")
     return corpus
+
+
+def read_files(paths: list[Path], encoding: str = "utf-8") -> Iterator[str]:
+    """The texts of all files, joined by line ends, in pieces of about a million characters, like ``read_blocks``."""
+    for number, path in enumerate(paths):
+        yield "\n" * (number > 0)
+        yield from read_blocks(path, encoding)
 
 
 def split(ids: np.ndarray, held_out: float = 0.1) -> tuple[np.ndarray, np.ndarray]:
@@ -173,20 +180,26 @@ def split(ids: np.ndarray, held_out: float = 0.1) -> tuple[np.ndarray, np.ndarra
     return ids[:border], ids[border:]
 
 
-def _code_points(text: str) -> np.ndarray:
-    # UTF-32 gives every character four bytes, so NumPy can read a text as an array of integers.
-    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype="<u4")
+def find_own(source: str | os.PathLike | list | tuple | dict) -> list[Path]:
+    """The files of your own that ``load_corpus`` takes: a file, all .txt files of a folder, or those of a list. (It may
+    be the dictionary that Colab's ``files.upload()`` gives: its keys are the names.)
 
-
-def _find_own(source: str | os.PathLike | list | tuple | dict) -> list[Path]:
-    # A list may be the dictionary that Colab's files.upload() gives: its keys are the names of the files.
+    Raises FileNotFoundError, or ValueError for what can be no path, saying what it is instead.
+    """
     if isinstance(source, list | tuple | dict):
-        return [path for part in source for path in _find_own(part)]
-    path = Path(os.path.expanduser(source))
-    if os.path.isdir(path):  # where Path would raise, for what can be no path, this is False
-        return sorted(path.glob("*.txt"))
-    if os.path.isfile(path):
-        return [path]
+        paths = [path for part in source for path in find_own(part)]
+    else:
+        path = Path(os.path.expanduser(source))
+        # os.path, because Path would raise for what can be no path
+        paths = sorted(path.glob("*.txt")) if os.path.isdir(path) else [path] if os.path.isfile(path) else None
+        if paths is None:
+            _refuse(source, path)
+    if not paths:
+        raise FileNotFoundError(f"there is no .txt file in {str(source)!r}: give the path of a text file")
+    return paths
+
+
+def _refuse(source: str | os.PathLike, path: Path) -> NoReturn:
     if re.match("[a-z0-9]+://", str(source)):
         raise ValueError(f"{source} is an address: download the text first, and give the path of its file")
     too_long = len(os.fsencode(path)) > 1000 or any(len(os.fsencode(part)) > 255 for part in path.parts)
@@ -197,6 +210,11 @@ def _find_own(source: str | os.PathLike | list | tuple | dict) -> list[Path]:
     close = difflib.get_close_matches(str(source), SOURCES, n=1)
     hint = f"did you mean {close[0]!r}?" if close else f"give one of {', '.join(SOURCES)}, or the path to a text file"
     raise ValueError(f"{str(source)!r} is neither the name of a text nor a file: {hint}")
+
+
+def _code_points(text: str) -> np.ndarray:
+    # UTF-32 gives every character four bytes, so NumPy can read a text as an array of integers.
+    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype="<u4")
 
 
 def _load_default() -> Corpus:
@@ -211,5 +229,5 @@ def _load_default() -> Corpus:
 
 def _load_known(name: str, seconds: float = 600) -> Corpus:
     source = SOURCES[name]
-    text = read_text(find_file(name, seconds), source.encoding)
+    text = "".join(read_blocks(find_file(name, seconds), source.encoding))
     return Corpus(name, slice_between(text, source.start, source.end), source.title)

@@ -1,7 +1,6 @@
 """The network, in Keras and, for one step at a time, in NumPy. Built by hand in notebook 04_model."""
 
 import contextlib
-import itertools
 import threading
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
@@ -45,19 +44,18 @@ def build_model(
     if recipe.output_dropout:
         layers.insert(-1, keras.layers.Dropout(recipe.output_dropout))
     model = keras.Sequential(layers)
-    model.recipe = recipe
+    remember(model, recipe=recipe)
     return model
 
 
-def check_recipe(model: "keras.Model", recipe: Recipe, was_trained: bool) -> None:
-    """Raises ValueError, saying what differs, unless ``model`` was built for ``recipe`` or trained already, and has the
-    layers that it needs."""
-    built = getattr(model, "recipe", recipe)
-    for name in () if was_trained else ("embeddings_stddev", "output_dropout"):
-        if (here := getattr(recipe, name)) != (there := getattr(built, name)):
-            raise ValueError(f"the model was built with {name}={there}, the recipe has {here}: build it with the same")
-    if recipe.carry_state or recipe.embedding_dropout or recipe.weight_drop or recipe.scale_factor != 1:
-        layers_of(model)
+def remember(model: "keras.Model", **facts: Recipe | Vocabulary) -> None:
+    """Note on ``model`` its ``recipe``, or the ``vocabulary`` that it has first learned from or came with."""
+    model.charlstm = {**getattr(model, "charlstm", {}), **facts}
+
+
+def recall(model: "keras.Model", name: str) -> Recipe | Vocabulary | None:
+    """What ``remember`` has noted under this name, or None."""
+    return getattr(model, "charlstm", {}).get(name)
 
 
 def layers_of(model: "keras.Model") -> list["keras.layers.Layer"]:
@@ -95,19 +93,9 @@ def find_difference(layers: list["keras.layers.Layer"], counts: Callable[[str], 
     return None
 
 
-def settings_of(model: "keras.Model") -> dict[str, object]:
-    """Every setting of every layer of ``model``, under a name such as ``"2 LSTM units"``."""
-    return {
-        f"{number} {type(layer).__name__} {name}": value
-        for number, layer in enumerate(model.layers, 1)
-        for name, value in layer.get_config().items()
-        if name != "name"
-    }
-
-
 def weights_of(model: "keras.Model") -> dict[str, np.ndarray]:
     """The weights of ``model``, float32, with the names and shapes of ``StepwiseLSTM``. Raises like ``layers_of``."""
-    arrays = [weight for layer in layers_of(model) for weight in layer.get_weights()]
+    arrays = [weight.astype(np.float32) for layer in layers_of(model) for weight in layer.get_weights()]
     return dict(zip(StepwiseLSTM.weight_names, arrays, strict=True))
 
 
@@ -117,10 +105,12 @@ def sizes_of(weights: dict[str, np.ndarray]) -> tuple[int, int, int]:
 
 
 def check_weights(weights: dict[str, np.ndarray], vocabulary: Vocabulary) -> None:
-    """Raises ValueError, naming what is wrong, unless ``weights`` are finite and fit each other and the vocabulary, and
-    TypeError unless this is a ``Vocabulary``."""
+    """Raises ValueError, naming what is wrong, unless ``weights`` are all there and finite, and fit each other and the
+    vocabulary, and TypeError unless this is a ``Vocabulary``."""
     if not isinstance(vocabulary, Vocabulary):
         raise TypeError(f"give a Vocabulary, such as corpus.vocabulary, not a {type(vocabulary).__name__}")
+    if wrong := weights.keys() ^ {*StepwiseLSTM.weight_names}:
+        raise ValueError(f"the weights lack, or should not have, {', '.join(sorted(wrong))}")
     for name, shape in StepwiseLSTM.weight_shapes(1, 1, 1).items():
         if weights[name].ndim != len(shape) or not weights[name].size:
             raise ValueError(f"{name} has the shape {weights[name].shape}: it should have {len(shape)} dimensions")
@@ -137,8 +127,10 @@ def check_weights(weights: dict[str, np.ndarray], vocabulary: Vocabulary) -> Non
 class StepwiseLSTM:
     """The network in plain NumPy, one character of each of B streams at a time, for those who need nothing more.
 
-    Its names and shapes of the weights are the package's. Another cell, such as a GRU, would be another such class.
+    Another network, such as a GRU, that has ``empty_state()`` and ``step(ids, state)``, too, can be measured and writes.
     Embedding and input kernel are multiplied once, into a table with a row for each character (notebook 06_sampling).
+
+    weights: by name, of the shapes of ``weight_shapes``, as ``weights_of(model)`` gives them.
     """
 
     @staticmethod
@@ -158,52 +150,45 @@ class StepwiseLSTM:
     weight_names = tuple(weight_shapes(1, 1, 1))
 
     def __init__(self, weights: dict[str, np.ndarray]):
-        self.recurrent_kernel = weights["lstm_recurrent_kernel"].copy()
-        self.input_table = weights["embeddings"] @ weights["lstm_kernel"] + weights["lstm_bias"]  # [V, 4H]
-        # sigmoid(x) = 0.5 tanh(0.5 x) + 0.5: with halved columns for i, f and o, one tanh does for all four gates.
-        for columns in self.recurrent_kernel, self.input_table:
-            columns.reshape(len(columns), 4, -1)[:, [0, 1, 3]] *= 0.5
+        table = weights["embeddings"] @ weights["lstm_kernel"] + weights["lstm_bias"]  # [V, 4H]
+        self.input_table, self.recurrent_kernel = map(_sigmoids_first, (table, weights["lstm_recurrent_kernel"]))
         self.dense_kernel, self.dense_bias = weights["dense_kernel"], weights["dense_bias"]
 
     def empty_state(self) -> tuple[np.ndarray, np.ndarray]:
         """Hidden and cell state before the first character of one stream: zeros, each float32 ``[1, H]``."""
         return (np.zeros((1, len(self.recurrent_kernel)), dtype=np.float32),) * 2
 
+    def gates(self, ids, hidden: np.ndarray) -> list[np.ndarray]:
+        """Input gate, forget gate, output gate and candidate, each ``[B, H]``, on reading ``ids``, integers ``[B]``."""
+        values = self.input_table.take(ids, axis=0)
+        values += hidden @ self.recurrent_kernel
+        np.tanh(values, out=values)
+        sigmoids = values[:, : 3 * hidden.shape[1]]
+        sigmoids += 1
+        sigmoids *= 0.5
+        return np.split(values, 4, axis=1)
+
     def step(self, ids, state: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
         """Logits ``[B, V]`` and the new state after reading ``ids``, integers ``[B]``, in ``state``, two ``[B, H]``."""
         hidden, cell = state
-        gates = self.input_table.take(ids, axis=0)
-        gates += hidden @ self.recurrent_kernel
-        np.tanh(gates, out=gates)
-        i, f, candidate, o = gates.reshape(len(gates), 4, -1).swapaxes(0, 1)  # Keras's order; each [B, H]
-        cell = 0.5 * ((f + 1) * cell + (i + 1) * candidate)
-        hidden = 0.5 * (o + 1) * np.tanh(cell)
+        i, f, o, candidate = self.gates(ids, hidden)
+        cell = f * cell + i * candidate
+        hidden = o * np.tanh(cell)
         return hidden @ self.dense_kernel + self.dense_bias, (hidden, cell)
 
-    def surprise(self, ids: np.ndarray) -> np.ndarray:
-        """How many bits each of ``ids`` (``[n]``) after the first came as, read from a state of zeros: float32
-        ``[n - 1]``. It is -log2 of the probability that the network gave it (Shannon 1948)."""
-        state, bits = self.empty_state(), np.empty(len(ids) - 1, dtype=np.float32)
-        with one_blas_thread():
-            for place, (char_id, next_id) in enumerate(itertools.pairwise(np.asarray(ids).tolist())):
-                logits, state = self.step([char_id], state)
-                shifted = logits[0] - logits.max()  # so that exp can't overflow
-                bits[place] = np.log(np.exp(shifted).sum()) - shifted[next_id]
-        return bits / np.float32(np.log(2))
+
+def _sigmoids_first(columns: np.ndarray) -> np.ndarray:
+    # Since sigmoid(x) = (tanh(x / 2) + 1) / 2, one tanh does for all gates: those of the sigmoid come first, halved.
+    i, f, candidate, o = np.split(columns, 4, axis=1)
+    return np.concatenate([i / 2, f / 2, o / 2, candidate], axis=1)
 
 
-_blas, _limited = ThreadpoolController(), threading.Lock()
+_blas, _one_at_a_time = ThreadpoolController(), threading.RLock()
 
 
 @contextlib.contextmanager
 def one_blas_thread() -> Iterator[None]:
     """Within it NumPy's matrix products use one thread. A step is too little work for two: where another program uses
     the processor, they wait for each other, and it takes ten times as long."""
-    if not _limited.acquire(blocking=False):  # an outer call, or another thread of the program, has seen to it
+    with _one_at_a_time, _blas.limit(limits=1, user_api="blas"):
         yield
-        return
-    try:
-        with _blas.limit(limits=1, user_api="blas"):
-            yield
-    finally:
-        _limited.release()

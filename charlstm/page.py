@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from charlstm.data import Vocabulary
-from charlstm.model import StepwiseLSTM, check_weights, sizes_of, weights_of
-from charlstm.model_file import path_to_write, plain, write_whole
+from charlstm.model import check_weights, sizes_of, weights_of
+from charlstm.files import path_to_write, replacing, to_json
 
 if TYPE_CHECKING:
     import keras
@@ -38,11 +38,9 @@ def save_page(
     Whatever vocabulary and card hold, none of it becomes markup or code. An older file at ``path`` is replaced whole or
     not at all. Raises ValueError, TypeError or OSError like ``save_model``. Used in notebook 08_inside.
     """
-    path, weights = path_to_write(path), model if isinstance(model, dict) else weights_of(model)
-    if missing := [name for name in StepwiseLSTM.weight_names if name not in weights]:
-        raise ValueError(f"the weights lack {', '.join(missing)}")
+    path, weights = path_to_write(path, ".html"), model if isinstance(model, dict) else weights_of(model)
     with np.errstate(over="ignore"):  # what is too large becomes infinity, and is refused
-        weights = {name: np.asarray(weights[name]).astype("<f2") for name in StepwiseLSTM.weight_names}
+        weights = {name: np.asarray(weight).astype("<f2") for name, weight in weights.items()}
     check_weights(weights, vocabulary)
     data = {
         "sizes": dict(zip(("vocab_size", "embedding_dim", "rnn_units"), sizes_of(weights), strict=True)),
@@ -50,7 +48,8 @@ def save_page(
         "weights": {name: base64.b64encode(weight.tobytes()).decode() for name, weight in weights.items()},
         "card": {**(card or {})},
     }
-    write_whole(path, [_page(json.dumps(data, default=plain)).encode()])
+    with replacing(path) as file:
+        file.write(_page(to_json(data)).encode())
 
 
 def _page(data: str) -> str:

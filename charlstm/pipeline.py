@@ -1,17 +1,17 @@
 """From an array of ids to batches of inputs and targets. Built by hand in notebook 02_pipeline."""
 
 import hashlib
-import mmap
+import itertools
 from collections.abc import Iterator
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from charlstm.data import Vocabulary
+
 if TYPE_CHECKING:
     import tensorflow as tf
-
-_ADVICE = "encode the text with the vocabulary of the model, or build_model(len(vocabulary))"
 
 
 def split_input_target(chunk: "np.ndarray | tf.Tensor") -> tuple:
@@ -23,43 +23,46 @@ def split_input_target(chunk: "np.ndarray | tf.Tensor") -> tuple:
     return chunk[..., :-1], chunk[..., 1:]
 
 
-def check_ids(ids: np.ndarray, vocab_size: int | None = None, least: int = 1) -> np.ndarray:
-    """``ids`` as an array of integers of shape ``[n]``, if that is what they are, and of ``vocab_size`` characters.
+def check_ids(
+    ids: np.ndarray, vocab_size: int | None = None, vocabulary: Vocabulary | None = None, least: int = 1
+) -> np.ndarray:
+    """``ids`` as an array of shape ``[n]``, if they are integers and fit a model of ``vocab_size`` characters, which are
+    those of ``vocabulary``, as far as ids (``Ids``) and model remember them.
 
-    The smallest and the largest are looked at, and the vocabulary they were made with, if they remember it (``Ids``).
-
-    Raises TypeError for anything else, and ValueError for fewer than ``least`` ids, or for ids out of range.
+    Raises TypeError for anything else, and ValueError for fewer than ``least`` ids, or for those of other characters.
     """
     array = np.asanyarray(ids)
     if array.dtype.kind not in "iu" or array.ndim != 1:
         raise TypeError(f"ids must be integers, as vocabulary.encode(text) makes them, not {str(ids)[:40]!r}")
     if len(array) < least:
         raise ValueError(f"a text of {len(array)} characters is too short here: give at least {least}")
-    vocabulary, knows = getattr(array, "vocabulary", None), f"the model knows {vocab_size}: {_ADVICE}"
-    if vocab_size and vocabulary and len(vocabulary) != vocab_size:
-        raise ValueError(f"the ids are of {len(vocabulary)} different characters, {knows}")
-    if vocab_size:
-        smallest, largest = min(part.min() for part in _parts(array)), max(part.max() for part in _parts(array))
-        if smallest < 0 or largest >= vocab_size:
-            raise ValueError(f"the ids run from {smallest} to {largest}, {knows}")
+    advice = "encode the text with the vocabulary of the model, or build_model(len(vocabulary))"
+    own = getattr(array, "vocabulary", None)
+    if vocab_size and own and len(own) != vocab_size:
+        raise ValueError(f"the ids are of {len(own)} different characters, the model knows {vocab_size}: {advice}")
+    if vocabulary and own and own != vocabulary:
+        only = "".join(sorted(set(own.chars) - set(vocabulary.chars)))
+        raise ValueError(f"the ids are of other characters than the model's, such as {only[:10]!r}: {advice}")
+    if vocab_size and (array.min() < 0 or array.max() >= vocab_size):
+        raise ValueError(f"the ids run from {array.min()} to {array.max()}, the model knows {vocab_size}: {advice}")
     return array
 
 
-def check_dataset(
-    dataset: "Windows | tf.data.Dataset", vocab_size: int | None, held_out_ids: np.ndarray | None
-) -> None:
-    """Raises TypeError or ValueError unless ``dataset`` can be trained on, as far as can be told without reading it,
-    and ``held_out_ids``, if there are any, can be measured."""
-    if isinstance(dataset, Windows):
-        check_ids(dataset.ids, vocab_size)
-    elif not hasattr(dataset, "element_spec"):
+def check_dataset(dataset: "Batches | tf.data.Dataset", vocab_size: int | None, vocabulary: Vocabulary | None) -> None:
+    """Raises TypeError or ValueError unless a model of ``vocab_size`` characters can learn from ``dataset``. One of your
+    own is gone through once for that."""
+    if isinstance(dataset, Batches):
+        check_ids(dataset.ids, vocab_size, vocabulary)
+        return
+    if not hasattr(dataset, "element_spec"):
         raise TypeError(f"dataset must be of make_dataset(ids), or a tf.data.Dataset, not {type(dataset)}")
-    elif dataset.cardinality() < 1:  # -1: without an end, -2: unknown
+    if dataset.cardinality() < 1:  # -1: without an end, -2: unknown
         raise ValueError("the dataset must tell its number of batches, 1 or more: see Dataset.take")
-    if held_out_ids is not None:
-        check_ids(held_out_ids, vocab_size, least=2)
-    if len({getattr(ids, "vocabulary", None) for ids in (dataset, held_out_ids)} - {None}) > 1:
-        raise ValueError("dataset and held_out_ids are of two vocabularies: encode both texts with the same")
+    for batch in dataset.as_numpy_iterator():
+        if len(batch) != 2 or any(np.ndim(ids) != 2 for ids in batch) or batch[0].shape != batch[1].shape:
+            raise ValueError("each batch must be inputs and targets, ids of one shape [B, T]: see make_dataset")
+        for ids in batch:
+            check_ids(ids.ravel(), vocab_size, vocabulary)
 
 
 def make_dataset(
@@ -69,20 +72,19 @@ def make_dataset(
     shuffle: bool = True,
     seed: int | None = None,
     carry_state: bool = False,
-) -> "Windows":
+) -> "Batches":
     """Batches of (input, target), each int32 of shape ``[batch_size, seq_length]``; the last batch may be smaller.
 
-    ids: integers of shape ``[n]``, in memory or in a file (``numpy.memmap``); only a batch at a time is copied. They
-        are cut into windows of ``seq_length + 1``; a shorter rest is dropped.
-    shuffle: take the windows in a new order, any of all orders, each time the dataset is gone through. The order
-        depends on ``seed`` and on how often that has been; without a seed it differs in every run.
+    ids: integers of shape ``[n]``, in memory or in a file (``open_ids``); only a batch at a time is copied. They are
+        cut into windows of ``seq_length + 1``; a shorter rest is dropped.
+    shuffle: take the windows in a new order, any of all orders, in each epoch. The order depends on ``seed`` and on the
+        number of the epoch; without a seed it differs in every run.
     carry_state: the text, joined to a ring, is read by ``batch_size`` readers at once, each of whom begins at another
         place and goes on, in each batch, where it stopped in the one before. So a network may keep its state from
-        batch to batch. ``shuffle`` then means that the places are others each time.
+        batch to batch. ``shuffle`` then means that the places are others in each epoch.
 
-    Go through it with ``for``; ``len`` of it is the number of batches; its attribute ``batches`` is the
-    ``tf.data.Dataset``, for ``model.fit`` or to go on from. Raises ValueError if ``ids`` holds less than one window, or
-    a length is below 1, and TypeError if ``ids`` are none. Built in notebook 02_pipeline.
+    Raises ValueError if ``ids`` holds less than one window, or a length is below 1, and TypeError if ``ids`` are none.
+    Built in notebook 02_pipeline.
     """
     ids = check_ids(ids)
     if seq_length < 1 or batch_size < 1:
@@ -90,71 +92,73 @@ def make_dataset(
     if len(ids) <= seq_length * (batch_size if carry_state else 1):
         needed = "batch_size windows" if carry_state else "window"
         raise ValueError(f"{len(ids)} ids hold no {needed} of seq_length + 1 = {seq_length + 1}: take a longer text")
-    return Windows(ids, seq_length, batch_size, shuffle, seed, carry_state)
+    return Batches(ids, seq_length, batch_size, shuffle, seed, carry_state)
 
 
-class Windows:
-    """The windows of a text in batches, and the order in which they come, which ``entropy`` and ``epoch`` determine.
+class Batches:
+    """The windows of a text in batches, to go through with ``for``; ``len`` is the number of batches in an epoch.
 
-    vocabulary: of the ids, if they remember it, or None.
-    entropy: the seed, or a random number where none was given; epoch: the number of the next pass, from 0.
-    share: which windows of each batch are read here: all, or in ``train``, where several workers share it, every Nth.
+    seed: the one given, or a random number where none was. vocabulary: of the ids, if they remember it, or None.
     """
 
-    def __init__(self, ids: np.ndarray, seq_length: int, batch_size: int, shuffle: bool, seed, carry_state: bool):
-        self.ids, self.seq_length, self.batch_size, self.shuffle, self.seed = ids, seq_length, batch_size, shuffle, seed
+    def __init__(self, ids, seq_length: int, batch_size: int, shuffle: bool, seed: int | None, carry_state: bool):
+        self.ids, self.seq_length, self.batch_size, self.shuffle = ids, seq_length, batch_size, shuffle
+        self.seed_given, self.seed = seed, np.random.SeedSequence(seed).entropy
         self.carry_state = carry_state
         steps = len(ids) // batch_size // seq_length  # that each of the readers takes
         self.n_windows = batch_size * steps if carry_state else len(ids) // (seq_length + 1)
         self.vocabulary = getattr(ids, "vocabulary", None)
-        self.entropy = np.random.SeedSequence(seed).entropy
-        self.epoch = 0
-        self.share = slice(None)
-
-    @cached_property
-    def batches(self) -> "tf.data.Dataset":
-        """The ``tf.data.Dataset`` of the batches. Each pass takes the next epoch's order."""
-        import tensorflow as tf
-
-        # A dataset of one element makes the order anew whenever it is gone through. (from_generator would do so, too,
-        # but has the C library hand back freed memory at once, which costs each training step a third of its time.)
-        dataset = tf.data.Dataset.range(1).flat_map(self._one_pass)
-        # Two batches are made while the model learns from another. TensorFlow's tuning of this number is switched off:
-        # its thread sleeps twice as long each time, and the end of an epoch may have to wait for seconds until it wakes.
-        options = tf.data.Options()
-        options.autotune.enabled = False
-        with_length = tf.data.experimental.assert_cardinality(len(self))
-        return dataset.apply(with_length).prefetch(2).with_options(options)
-
-    def _one_pass(self, _) -> "tf.data.Dataset":
-        import tensorflow as tf
-
-        order = tf.numpy_function(self._next_order, [], tf.int64)
-
-        def read_batch(start: tf.Tensor) -> tuple:
-            chunks = tf.numpy_function(self._read, [order[start : start + self.batch_size]], tf.int32)
-            return split_input_target(tf.ensure_shape(chunks, (None, self.seq_length + 1)))
-
-        return tf.data.Dataset.range(0, self.n_windows, self.batch_size).map(read_batch)
-
-    def __iter__(self) -> Iterator[tuple]:
-        return iter(self.batches)
 
     def __len__(self) -> int:
         return -(-self.n_windows // self.batch_size)
 
-    def describe(self) -> dict:
-        """The settings, and a checksum of the text: equal for equal datasets."""
-        checksum = hashlib.sha256()
-        for part in _parts(self.ids):
-            checksum.update(part.astype(np.int32).tobytes())
-        names = "seq_length", "batch_size", "shuffle", "seed", "carry_state"
-        return {**{name: getattr(self, name) for name in names}, "text": checksum.hexdigest()}
+    def __iter__(self) -> Iterator[tuple]:
+        return iter(self.batches)
 
-    def _next_order(self) -> np.ndarray:
-        # Where the windows begin, int64 [n_windows], in the order of the pass that starts now.
-        rng = np.random.default_rng([self.entropy, self.epoch])
-        self.epoch += 1
+    @cached_property
+    def batches(self) -> "tf.data.Dataset":
+        """One epoch as a ``tf.data.Dataset``; each pass through it takes the order of the next epoch."""
+        import tensorflow as tf
+
+        passes = itertools.count()
+        epoch = tf.data.Dataset.range(1).map(lambda _: tf.numpy_function(lambda: next(passes), [], tf.int64))
+        one_epoch = tf.data.experimental.assert_cardinality(len(self))
+        return self._in_advance(epoch.flat_map(lambda number: self._epoch(number, self.seed)).apply(one_epoch))
+
+    def batches_from(self, epoch: int, seed: int | None = None) -> "tf.data.Dataset":
+        """The batches of this epoch, counted from 0, then those of the next, and so on without an end; in the orders of
+        another ``seed``, if one is given."""
+        import tensorflow as tf
+
+        seed = self.seed if seed is None else seed
+        epochs = tf.data.Dataset.range(epoch, np.iinfo(np.int64).max)
+        return self._in_advance(epochs.flat_map(lambda number: self._epoch(number, seed)))
+
+    def _in_advance(self, dataset: "tf.data.Dataset") -> "tf.data.Dataset":
+        # Two batches are made while the model learns from another. TensorFlow's tuning of this number is switched off:
+        # its thread sleeps twice as long each time, and the end of an epoch may have to wait for seconds until it wakes.
+        import tensorflow as tf
+
+        options = tf.data.Options()
+        options.autotune.enabled = False
+        return dataset.prefetch(2).with_options(options)
+
+    def _epoch(self, number: "tf.Tensor", seed: int) -> "tf.data.Dataset":
+        import tensorflow as tf
+
+        # (from_generator would do, too, but has the C library hand back freed memory at once, which costs each training
+        # step a third of its time.)
+        begins = tf.numpy_function(lambda number: self._begins(number, seed), [number], tf.int64)
+
+        def read_batch(start: tf.Tensor) -> tuple:
+            chunks = tf.numpy_function(self._read, [begins[start : start + self.batch_size]], tf.int32)
+            return split_input_target(tf.ensure_shape(chunks, (None, self.seq_length + 1)))
+
+        return tf.data.Dataset.range(0, self.n_windows, self.batch_size).map(read_batch)
+
+    def _begins(self, epoch: int, seed: int) -> np.ndarray:
+        # Where the windows begin, int64 [n_windows], in the order of this epoch.
+        rng = np.random.default_rng([seed, epoch])
         if self.carry_state:
             readers, steps = np.arange(self.batch_size) * (len(self.ids) // self.batch_size), np.arange(len(self))
             first = rng.integers(len(self.ids)) if self.shuffle else 0
@@ -165,22 +169,11 @@ class Windows:
         return order
 
     def _read(self, begins: np.ndarray) -> np.ndarray:
-        # The windows that begin at these places, [B], or our share of them: a copy, int32 [B, seq_length + 1].
-        places = (begins[self.share, None] + np.arange(self.seq_length + 1)) % len(self.ids)
-        rows = self.ids[places].astype(np.int32)
-        _hand_back(self.ids)
-        return rows
+        # The windows that begin at these places, [B]: a copy, int32 [B, seq_length + 1].
+        return self.ids[(begins[:, None] + np.arange(self.seq_length + 1)) % len(self.ids)].astype(np.int32)
 
-
-def _parts(ids: np.ndarray, size: int = 2**20) -> Iterator[np.ndarray]:
-    # A file of ids may be larger than the memory.
-    for start in range(0, len(ids), size):
-        yield ids[start : start + size]
-        _hand_back(ids)
-
-
-def _hand_back(ids: np.ndarray) -> None:
-    # Pages of a mapped file count as our memory once they are touched: give them back, where the system can (Windows
-    # can't), but not those of a private copy ("c"), which hold changes that are nowhere else.
-    if getattr(ids, "_mmap", None) is not None and ids.mode != "c" and hasattr(mmap, "MADV_DONTNEED"):
-        ids._mmap.madvise(mmap.MADV_DONTNEED)
+    def describe(self) -> dict:
+        """The settings, and a checksum of the text: equal for equal datasets."""
+        names = "seq_length", "batch_size", "shuffle", "carry_state"
+        checksum = hashlib.sha256(np.ascontiguousarray(self.ids)).hexdigest()
+        return {name: getattr(self, name) for name in names} | {"seed": self.seed_given, "text": checksum}

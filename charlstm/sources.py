@@ -7,6 +7,7 @@ import tempfile
 import time
 import tomllib
 import unicodedata
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from string import whitespace
@@ -20,6 +21,7 @@ TEXTS = Path(__file__).parent / "texts"
 # That a text may have if it is not UTF-8, the commoner first. More would make the guess worse, not better.
 ENCODINGS = ["cp1252", "cp1250", "cp1251", "cp1253", "cp1254", "iso8859_2", "koi8_r", "mac_cyrillic"]
 ENCODINGS += ["cp949", "shift_jis", "euc_jp", "iso2022_jp", "gb18030", "big5", "utf_16", "utf_16_le", "utf_16_be"]
+NO_TEXT = {"\0": "NUL", "\x1b": "ESC"}  # what no text has, but a file of something else
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,7 @@ def find_file(name: str, seconds: float = 600) -> Path:
             reason = "sent another file (wrong SHA-256)" if isinstance(error, ValueError) else type(error).__name__
             tried.append(f"{urlsplit(url).hostname}: {reason}")
     advice = f"save {source.urls[0]} as {source.file_name} in {cache} or in a folder that CHARLSTM_DATA names"
-    raise SourceUnavailable(f"{source.title} could not be had ({'; '.join(tried)}): {advice}")
+    raise SourceUnavailable(f"{source.title} is unavailable ({'; '.join(tried)}): {advice}")
 
 
 def slice_between(text: str, start: str = "", end: str = "") -> str:
@@ -89,27 +91,43 @@ def slice_between(text: str, start: str = "", end: str = "") -> str:
     return text[begin:stop]
 
 
-def read_text(path: Path, encoding: str = "utf-8") -> str:
-    """The text in the file ``path`` without a byte-order mark, with ``"\\n"`` as line ends, in the Unicode form NFC.
+def read_blocks(path: Path, encoding: str = "utf-8", size: int = 2**20) -> Iterator[str]:
+    """The text in the file ``path`` in pieces of about ``size`` characters: without a byte-order mark, with ``"\\n"`` as
+    line ends, in the Unicode form NFC; a line says so if it had to be brought into this form.
 
-    It says so in one line if it had to be brought into this form.
     Raises ValueError, with what to do, for a file that is empty, binary, in another encoding or in several.
     """
-    data = path.read_bytes()
-    try:
-        text = data.decode(encoding).removeprefix("\ufeff")
-    except (UnicodeError, LookupError) as error:
-        raise ValueError(f"{path} can't be read as {encoding}: {_diagnose(data, error)}") from None
-    for char, name in ("\0", "NUL"), ("\x1b", "ESC"):
-        if char in text:
-            raise ValueError(f"{path} has the byte {name} at character {text.index(char)}: {_guess(data)}")
-    if len(set(text) - set(whitespace)) < 2:
+    held, n_read, n_given, chars = "", 0, 0, set()
+    for block in _decode(path, encoding, size):
+        if strange := NO_TEXT.keys() & set(block):
+            place, char = min((block.index(char), char) for char in strange)
+            where = f"the byte {NO_TEXT[char]} at character {n_read + place}"
+            raise ValueError(f"{path} has {where}: {_guess(path.open('rb').read(2**20))}")
+        held, n_read, chars = held + block, n_read + len(block), chars | set(block)
+        # The form NFC combines nothing with a space or a line end, so that a piece may end before one.
+        cut = max(held.rfind(" "), held.rfind("\n"), 0)
+        yield (piece := unicodedata.normalize("NFC", held[:cut]))
+        held, n_given = held[cut:], n_given + len(piece)
+    if len(chars - set(whitespace)) < 2:
         raise ValueError(f"{path} holds no text, or one character over and over: give a file with a text to learn from")
-    text = text.replace("\r\n", "\n").replace("\r", "\n")
-    normalised = unicodedata.normalize("NFC", text)
-    if normalised != text:
-        say(f"{path.name}: combined characters (Unicode form NFC): {len(text):,} became {len(normalised):,}.")
-    return normalised
+    yield (piece := unicodedata.normalize("NFC", held))
+    if n_read != (n_given := n_given + len(piece)):
+        say(f"{path.name}: combined characters (Unicode form NFC): {n_read:,} became {n_given:,}.")
+
+
+def _decode(path: Path, encoding: str, size: int) -> Iterator[str]:
+    try:
+        file = open(path, encoding=encoding)  # noqa: SIM115
+    except LookupError as error:
+        raise ValueError(f"{path} can't be read: {error}") from None
+    with file:
+        try:
+            yield file.read(size).removeprefix("\ufeff")
+            while block := file.read(size):
+                yield block
+        except UnicodeError as error:
+            reason = _diagnose(path, error, file.buffer.tell())
+            raise ValueError(f"{path} can't be read as {encoding}: {reason}") from None
 
 
 def _is_right(path: Path, source: Source) -> bool:
@@ -146,13 +164,17 @@ def _download(url: str, source: Source, folder: Path, deadline: float) -> Path:
         return Path(pooch.retrieve(url, f"sha256:{source.sha256}", source.file_name, folder, downloader=download))
 
 
-def _diagnose(data: bytes, error: UnicodeError | LookupError) -> str:
+def _diagnose(path: Path, error: UnicodeError, end: int) -> str:
+    # Where the first byte is that can't be read, and what to do; `end`: of the bytes in which the decoder stopped.
     if not isinstance(error, UnicodeDecodeError):
         return str(error)
-    where = f"byte 0x{data[error.start]:02X} at offset {error.start}, in line {data[: error.start].count(10) + 1}"
+    offset = end - len(error.object) + error.start
+    with path.open("rb") as file:
+        data = file.read(offset + 2**20)
+    where = f"byte 0x{data[offset]:02X} at offset {offset}, in line {data[:offset].count(10) + 1}"
     characters = data.decode("utf-8", "surrogateescape")
     unreadable = sum("\udc80" <= char <= "\udcff" for char in characters)
-    if not unreadable and {"\0", "\x1b"}.isdisjoint(characters):
+    if not unreadable and NO_TEXT.keys().isdisjoint(characters):
         return f"{where}; it is UTF-8: leave encoding= out"
     if unreadable < sum(char > "\x7f" for char in characters) - unreadable:
         return f"{where}; most of the rest is UTF-8, so the file mixes encodings: mend {unreadable} bytes like this one"
@@ -165,7 +187,7 @@ def _guess(data: bytes) -> str:
     passages = {}  # and the encoding that gives them, the likeliest first
     for match in from_bytes(data, cp_isolation=ENCODINGS):
         text = str(match)
-        if {"\0", "\x1b"}.isdisjoint(text):
+        if NO_TEXT.keys().isdisjoint(text):
             first = next((place for place, char in enumerate(text) if char > "\x7f"), 0)
             encoding = min(match.could_be_from_charset, key=ENCODINGS.index)  # of those that read the same
             passages.setdefault(text[max(0, first - 20) : first + 40], encoding)

@@ -1,4 +1,4 @@
-"""What holds the package together: its imports, its size, and the files that repeat a version or an address."""
+"""What holds the package together: its imports, its size, its one face, and the files that are made from others."""
 
 import ast
 import re
@@ -6,63 +6,98 @@ import shutil
 import subprocess
 import sys
 import tomllib
+import zipfile
+from graphlib import TopologicalSorter
 from pathlib import Path
 
+import nbformat
 import pytest
 
-from charlstm.recorded import read_recorded
-from charlstm.sources import find_file
+import charlstm
+from charlstm.course.recorded import read_recorded
 
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-MODULES = sorted((ROOT / "charlstm").glob("*.py"))
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+CORE = sorted((ROOT / "charlstm").glob("*.py"))
+COURSE = sorted((ROOT / "charlstm" / "course").rglob("*.py"))
+NOTEBOOKS = [path for path in (ROOT / "notebooks").rglob("[0-9]*.ipynb") if ".ipynb_checkpoints" not in path.parts]
+PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("notebooks/**/*.md")]
 
 
 def test_import_is_light():
     code = "import charlstm, sys; print([m for m in ('tensorflow', 'keras', 'matplotlib') if m in sys.modules])"
-    assert (
-        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
-    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
 
 
-def code_lines(path):
-    """Neither blank nor comment nor docstring."""
+def lines_of_code(path, node=None):
+    """The numbers of a file's lines, or of those of a node, that are neither blank nor comment nor docstring."""
     text = path.read_text(encoding="utf-8")
     documented = (ast.Module, ast.ClassDef, ast.FunctionDef)
-    docstrings = [
-        node.body[0] for node in ast.walk(ast.parse(text)) if isinstance(node, documented) and ast.get_docstring(node)
-    ]
-    left_out = {number for node in docstrings for number in range(node.lineno, node.end_lineno + 1)}
-    lines = enumerate(map(str.strip, text.splitlines()), 1)
-    return sum(bool(line) and not line.startswith("#") and number not in left_out for number, line in lines)
+    strings = [n.body[0] for n in ast.walk(ast.parse(text)) if isinstance(n, documented) and ast.get_docstring(n)]
+    left_out = {number for string in strings for number in range(string.lineno, string.end_lineno + 1)}
+    lines = {number for number, line in enumerate(text.splitlines(), 1) if re.match(r"\s*[^\s#]", line)} - left_out
+    return lines & set(range(node.lineno, node.end_lineno + 1)) if node else lines
 
 
-def test_modules_are_thin():
-    lines = {path.name: code_lines(path) for path in (ROOT / "charlstm").rglob("*.py")}
-    assert max(lines.values()) <= 160 and sum(lines.values()) <= 1925, lines
+def test_thin():
+    core, course, tests = (
+        {p.name: len(lines_of_code(p)) for p in paths} for paths in (CORE, COURSE, ROOT.glob("tests/*.py"))
+    )
+    assert sum(core.values()) <= 1200, core
+    assert sum(course.values()) <= 650, course
+    assert sum(tests.values()) <= 2500, tests
+    assert max([*core.values(), *course.values()]) <= 150, core | course
+
+
+@pytest.mark.parametrize("path", [*CORE, *COURSE], ids=lambda path: path.stem)
+def test_functions_are_short(path):
+    nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+    lengths = {node.name: len(lines_of_code(path, node)) for node in nodes if isinstance(node, ast.FunctionDef)}
+    assert not {name: length for name, length in lengths.items() if length > 30}
+
+
+def test_readme_is_short():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    own = re.sub(r"<!-- written by refresh.py: -->.*?<!-- end -->", "", text, flags=re.DOTALL)
+    assert len(own.split()) <= 900
 
 
 def test_imports_run_one_way():
-    order = [
-        "console",
-        "recorded",
-        "sources",
-        "data",
-        "pipeline",
-        "recipes",
-        "model",
-        "step",
-        "update",
-        "model_file",
-        "checkpoint",
-        "workers",
-    ]
-    order += ["text_file", "sampling", "training", "inside", "page", "diagrams", "plots", "__init__", "__main__"]
-    assert sorted(order) == sorted([*(path.stem for path in MODULES), "recorded"])
-    for path in MODULES:
-        used = re.findall(r"^ *from charlstm\.(\w+) import", path.read_text(encoding="utf-8"), re.MULTILINE)
-        assert all(order.index(name) < order.index(path.stem) for name in used), path.name
+    names = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in [*CORE, *COURSE]}
+    paths = {name.removesuffix(".__init__"): path for name, path in names.items()}
+
+    def used(path):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom):
+                yield from {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)} & paths.keys()
+            elif isinstance(node, ast.Import):
+                yield from {alias.name for alias in node.names} & paths.keys()
+
+    graph = {name: set(used(path)) for name, path in paths.items()}
+    TopologicalSorter(graph).prepare()  # a circle raises CycleError
+    core = {name for name in graph if not name.startswith("charlstm.course")}
+    assert not {name: graph[name] for name in core if graph[name] - core}
+
+
+def read_source(path):
+    if path.suffix != ".ipynb":
+        return path.read_text(encoding="utf-8")
+    return "\n\n".join(cell.source for cell in nbformat.read(path, as_version=4).cells)
+
+
+READ = [*NOTEBOOKS, *(ROOT / "notebooks").glob("[!c]*.py"), ROOT / "README.md", *ROOT.glob("docs/*.md")]
+
+
+@pytest.mark.parametrize("path", READ, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_readers_use_only_what_the_package_offers(path):
+    offered = {f"charlstm.{name}" for name in charlstm.__all__}
+    offered |= set(re.findall(r"charlstm(?:\.\w+)+", charlstm.__doc__))
+    source = read_source(path)
+    used = set(re.findall(r"\bcharlstm(?:\.\w+)+", re.sub("from charlstm.* import", "", source)))
+    for module, names in re.findall(r"from (charlstm[\w.]*) import ([\w, ]+|\([^)]*\))", source):
+        used |= {f"{module}.{name.split()[0]}" for name in names.strip("()").split(",") if name.strip()}
+    assert not {name for name in used if not any(f"{name}.".startswith(f"{known}.") for known in offered)}
 
 
 def test_environment_takes_its_versions_from_pyproject():
@@ -70,53 +105,100 @@ def test_environment_takes_its_versions_from_pyproject():
     assert f"python{PROJECT['requires-python']}\n" in environment
 
 
-def notebooks(root):
-    """Without JupyterLab's own copies, in .ipynb_checkpoints."""
-    return [*root.glob("notebooks/[0-9]*.ipynb"), *root.glob("notebooks/solutions/[0-9]*.ipynb")]
-
-
-def test_refresh_writes_heads_and_badges_from_the_repository_address(tmp_path):
-    for folder in ("notebooks", "charlstm"):
+def test_refresh_writes_what_has_its_source_elsewhere(tmp_path):
+    for folder in ("notebooks", "tools", "docs"):
         shutil.copytree(ROOT / folder, tmp_path / folder)
     for file in ("pyproject.toml", "README.md", "CITATION.cff"):
         shutil.copy(ROOT / file, tmp_path)
-
-    def read_all(root):
-        paths = [*notebooks(root), root / "README.md", root / "CITATION.cff"]
-        return {path.relative_to(root).as_posix(): path.read_text(encoding="utf-8") for path in paths}
-
-    def table():
-        return (tmp_path / "notebooks" / "README.md").read_text(encoding="utf-8")
+    written = [path.relative_to(ROOT) for path in [*NOTEBOOKS, *PAGES, ROOT / "CITATION.cff"]]
+    committed = {path: (ROOT / path).read_text(encoding="utf-8") for path in written if (tmp_path / path).exists()}
 
     def refresh():
-        subprocess.run([sys.executable, "notebooks/refresh.py", "--no-run"], cwd=tmp_path, check=True)
-        return read_all(tmp_path)
+        subprocess.run([sys.executable, "tools/refresh.py", "--no-run"], cwd=tmp_path, check=True)
+        return {path: (tmp_path / path).read_text(encoding="utf-8") for path in committed}
 
-    assert refresh() == read_all(ROOT)  # what is committed is up to date
-    assert table() == (ROOT / "notebooks" / "README.md").read_text(encoding="utf-8")
+    assert refresh() == committed
+    repository = PROJECT["urls"]["Repository"].removeprefix("https://github.com/")
     project = (tmp_path / "pyproject.toml").read_text(encoding="utf-8")
-    address = PROJECT["urls"]["Repository"]
-    (tmp_path / "pyproject.toml").write_text(project.replace(address, "https://github.com/a/fork"), encoding="utf-8")
-    for name, text in refresh().items():
-        assert "github.com/a/fork" in text and address not in text, name
+    (tmp_path / "pyproject.toml").write_text(project.replace(repository, "a/fork"), encoding="utf-8")
+    assert refresh() == {path: text.replace(repository, "a/fork") for path, text in committed.items()}
 
 
-@pytest.mark.parametrize("path", [*ROOT.glob("*.md"), ROOT / "notebooks" / "README.md"], ids=lambda path: path.name)
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_links(path):
     for target in re.findall(r"\]\(([^)\s]+)\)", path.read_text(encoding="utf-8")):
         if not target.startswith(("https://", "#")):
-            assert (path.parent / target).exists(), target
+            assert (path.parent / target.split("#")[0]).exists(), target
+
+
+def pack(*arguments, **settings):
+    command = [sys.executable, ROOT / "tools" / "pack.py", *arguments, "--no-wheels"]
+    return subprocess.run(command, capture_output=True, text=True, check=False, **settings)
 
 
 def test_a_folder_for_a_room_without_network(tmp_path, grimm, mysterious_island, monkeypatch):
-    command = [sys.executable, "notebooks/pack.py", str(tmp_path), "--no-wheels"]
-    subprocess.run(command, cwd=ROOT, check=True)
-    for path in notebooks(ROOT):
-        assert (tmp_path / path.relative_to(ROOT)).read_bytes() == path.read_bytes()
-    monkeypatch.setenv("CHARLSTM_DATA", str(tmp_path / "texts"))
+    assert pack("room", cwd=tmp_path).returncode == 0
+    copies = {path: tmp_path / "room" / path.relative_to(ROOT) for path in NOTEBOOKS}
+    assert all(copy.read_bytes() == path.read_bytes() for path, copy in copies.items())
+    monkeypatch.setenv("CHARLSTM_DATA", str(tmp_path / "room" / "texts"))
     for name in "grimm", "mysterious_island":
-        assert find_file(name).parent == tmp_path / "texts"
-    assert (tmp_path / "start.py").exists()
+        assert charlstm.find_file(name).parent == tmp_path / "room" / "texts"
+
+
+def test_packing_again_keeps_what_somebody_has_changed(tmp_path, grimm, mysterious_island):
+    changed, lost, *_ = (tmp_path / path.relative_to(ROOT) for path in NOTEBOOKS)
+    pack(tmp_path)
+    changed.write_text("mine", encoding="utf-8")
+    lost.unlink()
+    said = pack(tmp_path).stdout
+    assert changed.read_text(encoding="utf-8") == "mine" and str(changed) in said
+    assert lost.exists() and str(lost) not in said
+
+
+def test_the_course_itself_is_no_folder_to_pack_into(tmp_path):
+    (tmp_path / "file").touch()
+    for folder in ROOT, ROOT / "notebooks", tmp_path / "file":
+        done = pack(folder)
+        assert done.returncode == 1 and len(done.stderr.splitlines()) == 1 and str(folder) in done.stderr
+
+
+def start(folder):
+    code = "import charlstm, os, sys; print(sys.prefix, os.environ['CHARLSTM_DATA'])"
+    return subprocess.run(
+        [sys.executable, folder / "start.py", "-c", code], capture_output=True, text=True, check=False
+    )
+
+
+def make_wheel(folder, tag):
+    """The wheel of an empty package that calls itself charlstm[lab]."""
+    about = "charlstm-9.dist-info"
+    with zipfile.ZipFile(folder / f"charlstm-9-{tag}.whl", "w") as wheel:
+        wheel.writestr("charlstm.py", "")
+        wheel.writestr(f"{about}/METADATA", "Metadata-Version: 2.1\nName: charlstm\nVersion: 9\nProvides-Extra: lab\n")
+        wheel.writestr(f"{about}/WHEEL", f"Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: {tag}\n")
+        wheel.writestr(f"{about}/RECORD", "")
+
+
+def test_a_room_starts_wherever_it_was_copied(tmp_path):
+    (tmp_path / "room" / "wheels").mkdir(parents=True)
+    shutil.copy(ROOT / "tools" / "start.py", tmp_path / "room")
+    make_wheel(tmp_path / "room" / "wheels", "py3-none-any")
+    for folder in tmp_path / "room", tmp_path / "elsewhere":
+        if not folder.exists():
+            shutil.copytree(tmp_path / "room", folder, symlinks=True)
+        for times in 1, 2:
+            *installing, said = start(folder).stdout.splitlines()
+            assert said == f"{folder / 'environment'} {folder / 'texts'}"
+            assert bool(installing) == (times == 1)
+
+
+def test_start_says_in_a_sentence_what_is_missing(tmp_path):
+    (tmp_path / "wheels").mkdir()
+    shutil.copy(ROOT / "tools" / "start.py", tmp_path)
+    assert "no wheels" in start(tmp_path).stderr
+    make_wheel(tmp_path / "wheels", "cp27-none-any")
+    done = start(tmp_path)
+    assert done.returncode == 1 and len(done.stderr.splitlines()) == 1 and "tools/pack.py" in done.stderr
 
 
 def test_recorded_run_of_the_book():

@@ -7,10 +7,7 @@ derivative of the loss with respect to x. The LSTM's products are computed in ``
 everything else in float32.
 """
 
-import numpy as np
 import tensorflow as tf
-
-from charlstm.recipes import DynamicEvaluation
 
 MATMUL_DTYPES = ("float32", "bfloat16")
 Weights = dict[str, tf.Tensor]  # by the names, and of the shapes, in charlstm.model; float32
@@ -26,7 +23,8 @@ def loss_and_gradients(
     weight_masks: Weights | None = None,
     matmul_dtype: str = "float32",
 ) -> tuple[tf.Tensor, Weights, State]:
-    """The loss of a batch, its gradient for each weight, and the state after the last character.
+    """The surprise at each target, the gradient of their mean for each weight, and the state after
+    the last character.
 
     inputs, targets: ids, int32 ``[B, T]``.
     state: to begin with; None: zeros. No gradient flows into it.
@@ -37,7 +35,7 @@ def loss_and_gradients(
         al. 2018; dropout of the embedding's rows: Gal & Ghahramani 2016.)
     matmul_dtype: ``"float32"``, or ``"bfloat16"``: 8 binary digits, faster on some processors.
 
-    Loss in nats per character. Backpropagation through time: Werbos 1990.
+    Surprise in nats, ``[B, T]``. Backpropagation through time: Werbos 1990.
     """
     masks = weight_masks or {}
     weights = weights | {name: weights[name] * mask for name, mask in masks.items()}
@@ -47,12 +45,12 @@ def loss_and_gradients(
     characters = tf.one_hot(tf.transpose(inputs), vocab_size, dtype=matmul_dtype)  # [T, B, V]
     mask = None if output_mask is None else tf.transpose(output_mask, [1, 0, 2])
     outputs, kept, h_T, c_T = forward(weights, characters, h_0, c_0)
-    loss, d_outputs, gradients = loss_and_its_gradient(weights, outputs, tf.transpose(targets), mask)
+    nats, d_outputs, gradients = surprise_and_gradients(weights, outputs, tf.transpose(targets), mask)
     d_gates = backward(weights["lstm_recurrent_kernel"], kept, d_outputs, matmul_dtype)
     h_before = tf.concat([h_0, outputs[:-batch_size]], axis=0)
     gradients |= weight_gradients(weights, h_before, characters, d_gates)
     gradients |= {name: gradients[name] * mask for name, mask in masks.items()}
-    return loss, gradients, (h_T, c_T)
+    return tf.transpose(nats), gradients, (h_T, c_T)
 
 
 def forward(
@@ -84,11 +82,11 @@ def forward(
     return outputs.concat(), kept, tf.transpose(h), tf.transpose(c)
 
 
-def loss_and_its_gradient(
+def surprise_and_gradients(
     weights: Weights, outputs: tf.Tensor, targets: tf.Tensor, mask: tf.Tensor | None = None
 ) -> tuple[tf.Tensor, tf.Tensor, Weights]:
-    """The mean cross-entropy of ``targets``, ids ``[T, B]``; its derivative with respect to the LSTM's
-    ``outputs``, ``[T, B, H]``; the gradients of the dense layer.
+    """The cross-entropy of each of ``targets``, ids ``[T, B]``; the derivative of its mean with respect
+    to the LSTM's ``outputs``, ``[T, B, H]``; the gradients of the dense layer.
 
     outputs: ``[TB, H]``; they are multiplied with ``mask``, ``[T, B, H]`` or ``[1, B, H]``, first.
     """
@@ -98,15 +96,14 @@ def loss_and_its_gradient(
     logits = outputs @ weights["dense_kernel"] + weights["dense_bias"]
     log_probabilities = tf.nn.log_softmax(logits)
     right = tf.one_hot(tf.reshape(targets, [-1]), logits.shape[1])
-    count = tf.cast(tf.size(targets), tf.float32)
-    loss = -tf.reduce_sum(right * log_probabilities) / count
-    d_logits = (tf.exp(log_probabilities) - right) / count
+    nats = tf.reshape(-tf.reduce_sum(right * log_probabilities, axis=1), by_step[:2])
+    d_logits = (tf.exp(log_probabilities) - right) / tf.cast(tf.size(targets), tf.float32)
     d_kernel = tf.matmul(outputs, d_logits, transpose_a=True)
     d_outputs = tf.matmul(d_logits, weights["dense_kernel"], transpose_b=True)
     d_outputs = tf.reshape(d_outputs, by_step)
     if mask is not None:
         d_outputs *= mask
-    return loss, d_outputs, {"dense_kernel": d_kernel, "dense_bias": tf.reduce_sum(d_logits, axis=0)}
+    return nats, d_outputs, {"dense_kernel": d_kernel, "dense_bias": tf.reduce_sum(d_logits, axis=0)}
 
 
 def backward(
@@ -157,41 +154,3 @@ def weight_gradients(
         "lstm_recurrent_kernel": d_matrix[:units],
         "lstm_bias": tf.reduce_sum(d_table, axis=0),
     }
-
-
-def surprise_while_learning(
-    weights: dict[str, np.ndarray], ids: np.ndarray, settings: DynamicEvaluation = DynamicEvaluation()
-) -> np.ndarray:
-    """How many bits each of ``ids`` (``[n]``) after the first comes as to a network that learns on
-    while it reads: float32 ``[n - 1]``. (Dynamic evaluation: Krause et al. 2018.)
-
-    weights: with the names and shapes of ``charlstm.model``; they are not changed.
-    """
-    now = {name: tf.Variable(weight) for name, weight in weights.items()}
-    squares = {name: tf.Variable(tf.zeros_like(weight)) for name, weight in weights.items()}
-    vocab_size, units = len(weights["embeddings"]), len(weights["dense_kernel"])
-
-    @tf.function(input_signature=[tf.TensorSpec((1, None), tf.int32)] * 2 + [tf.TensorSpec((1, units))] * 2)
-    def read_and_learn(inputs, targets, h_0, c_0):
-        values = {name: variable.value() for name, variable in now.items()}
-        characters = tf.one_hot(tf.transpose(inputs), vocab_size)
-        outputs, kept, *state = forward(values, characters, h_0, c_0)
-        logits = outputs @ values["dense_kernel"] + values["dense_bias"]
-        nats = tf.nn.sparse_softmax_cross_entropy_with_logits(targets[0], logits)
-        _, d_outputs, gradients = loss_and_its_gradient(values, outputs, tf.transpose(targets))
-        d_gates = backward(values["lstm_recurrent_kernel"], kept, d_outputs, "float32")
-        h_before = tf.concat([h_0, outputs[:-1]], axis=0)
-        gradients |= weight_gradients(values, h_before, characters, d_gates)
-        for name, gradient in gradients.items():
-            mean = settings.decay * squares[name] + (1 - settings.decay) * gradient * gradient
-            downhill = settings.learning_rate * gradient / (tf.sqrt(mean) + settings.epsilon)
-            squares[name].assign(mean)
-            now[name].assign_add(settings.pull * (weights[name] - values[name]) - downhill)
-        return nats, state
-
-    ids, nats, state = np.asarray(ids, np.int32)[None], [], (tf.zeros((1, units)),) * 2
-    for start in range(0, ids.shape[1] - 1, settings.seq_length):
-        chunk = ids[:, start : start + settings.seq_length + 1]
-        surprise, state = read_and_learn(chunk[:, :-1], chunk[:, 1:], *state)
-        nats.append(surprise.numpy())
-    return np.concatenate(nats) / np.float32(np.log(2))

@@ -1,15 +1,15 @@
-"""Run the notebooks again and write them back: python notebooks/refresh.py [NOTEBOOK ...] [--no-run]
+"""Run the notebooks again and write them back: python tools/refresh.py [NOTEBOOK ...] [--no-run]
 
-Every notebook (or those that are named) is executed from its first cell in a fresh kernel, and what is written back is
-made the same on every machine: cells counted from 1, no times of day, no ids but the cells' own, nothing about the
-machine. So two runs differ only where a figure differs.
+Runs every notebook, or those you name, from its first cell in a fresh kernel. What it writes back is the same on every
+machine: cells counted from 1, no times of day, no ids but the cells' own, nothing about the machine. So two runs differ
+only where a figure differs.
 
-What stands twice has one source, and is written from it (--no-run does only that):
-- the set-up cell, the links, the line that says where in the course one is, from the list of notebooks and the
-  repository address in pyproject.toml;
-- the exercises of a notebook, from its solutions: there each exercise is four cells, the task, where the reader begins,
-  the answer, the check; the notebook has all but the answer;
-- the tables in README.md and notebooks/README.md, from each notebook's title and its reading and running time.
+It also writes what stands in two places, from the one that is its source (--no-run does only this):
+- set-up cell, links and *You are here*, from the files in notebooks/ and the repository's address in pyproject.toml;
+- a notebook's exercises, from its solutions: there an exercise is four cells, the task, the reader's cell, the answer
+  and the check, and the notebook has all but the answer;
+- the tables in README.md and notebooks/README.md, from each notebook's title and its reading and running time;
+- the address in the READMEs, in docs/ and in CITATION.cff.
 
 A notebook in which a cell fails, or writes to the error stream, is not written.
 """
@@ -24,10 +24,8 @@ from pathlib import Path
 import nbformat
 from PIL import Image  # comes with matplotlib
 
-import charlstm
-
-NOTEBOOKS = Path(__file__).resolve().parent
-ROOT = NOTEBOOKS.parent
+ROOT = Path(__file__).resolve().parent.parent
+NOTEBOOKS = ROOT / "notebooks"
 REPOSITORY = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["urls"]["Repository"]
 COLAB = REPOSITORY.replace("https://github.com/", "https://colab.research.google.com/github/") + "/blob/main/notebooks/"
 
@@ -53,8 +51,7 @@ def notebooks() -> list[Path]:
 
 
 def links(path: Path) -> str:
-    """The lines below a notebook's title: to the notebooks before and after it, to the contents, to Colab, and where in
-    the course it stands."""
+    """The lines below a notebook's title: the notebooks before and after it, the contents, Colab, *You are here*."""
     if path.parent.name == "solutions":
         here = f"solutions/{path.name}"
         return f"[← {path.stem}](../{path.name}) · [contents](../README.md) · {badge(here)}"
@@ -73,7 +70,7 @@ def badge(name: str) -> str:
 
 
 def write_head(notebook: nbformat.NotebookNode, path: Path) -> None:
-    """The title cell's line of links, and the set-up cell below it."""
+    """The links in the title cell, and the set-up cell below it."""
     title, *rest = notebook.cells[0].source.split("\n")
     rest = [line for line in rest if "colab.research.google.com" not in line and not line.startswith(HERE)]
     notebook.cells[0].source = "\n\n".join([title, links(path), "\n".join(rest).strip()])
@@ -81,7 +78,7 @@ def write_head(notebook: nbformat.NotebookNode, path: Path) -> None:
 
 
 def write_exercises(notebook: nbformat.NotebookNode, path: Path) -> None:
-    """The task, the beginning and the check of each exercise, as they stand in the solutions."""
+    """The task, the reader's cell and the check of each exercise, from the solutions."""
     if path.parent.name == "solutions" or not (source := path.parent / "solutions" / path.name).exists():
         return
     is_task = [cell.source.startswith("### Exercise ") for cell in notebook.cells]
@@ -95,7 +92,7 @@ def write_exercises(notebook: nbformat.NotebookNode, path: Path) -> None:
             exercises += [cell, cells[number + 1], cells[number + 3]]
     before = {cell.source: cell for cell in notebook.cells[start:end]}
     for cell in exercises:
-        cell.metadata = {}  # with no answer there is nothing to compare
+        cell.metadata = {}  # without an answer there is nothing to compare
         if cell.cell_type == "code":
             known = before.get(cell.source, {"outputs": [], "execution_count": None})
             cell.outputs, cell.execution_count = known["outputs"], known["execution_count"]
@@ -103,18 +100,11 @@ def write_exercises(notebook: nbformat.NotebookNode, path: Path) -> None:
 
 
 def execute(notebook: nbformat.NotebookNode, folder: Path) -> None:
-    """Run all cells in a fresh kernel in this folder, and refuse what a reader should not see."""
+    """Run all cells in a fresh kernel in this folder. Raises RuntimeError if one writes to the error stream."""
     from nbclient import NotebookClient  # comes with the extra "lab", and --no-run does not need it
 
-    client = NotebookClient(
-        notebook,
-        kernel_name="python3",
-        timeout=1800,
-        record_timing=False,
-        coalesce_streams=True,
-        resources={"metadata": {"path": str(folder)}},
-    )
-    client.execute()
+    settings = {"kernel_name": "python3", "timeout": 1800, "record_timing": False, "coalesce_streams": True}
+    NotebookClient(notebook, resources={"metadata": {"path": str(folder)}}, **settings).execute()
     for cell in notebook.cells:
         for output in cell.get("outputs", []):
             if output.get("name") == "stderr":
@@ -136,60 +126,68 @@ def normalise(notebook: nbformat.NotebookNode) -> None:
 
 
 def smaller(png: str) -> str:
-    """The same picture in 128 colours, in base64: a third of the bytes, and no difference to be seen."""
+    """The picture, in base64, in 128 colours: a third of the bytes, and no visible difference."""
     picture = Image.open(io.BytesIO(base64.b64decode(png))).convert("RGB")
     picture.quantize(128, dither=Image.Dither.NONE).save(file := io.BytesIO(), "PNG", optimize=True)
     return base64.b64encode(file.getvalue()).decode()
 
 
 def refresh(path: Path, run: bool) -> None:
+    """Write one notebook again."""
     notebook = nbformat.read(path, as_version=4)
     write_head(notebook, path)
     write_exercises(notebook, path)
     if run:
         execute(notebook, path.parent)
         normalise(notebook)
-    # newline: the same bytes on Windows, too
-    path.write_text(nbformat.writes(notebook) + "\n", encoding="utf-8", newline="\n")
+    write(path, nbformat.writes(notebook) + "\n")
+
+
+def write(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8", newline="\n")  # the same bytes on Windows, too
 
 
 def row(path: Path, folder: str, last: str) -> str:
-    """A line of a table: the notebook, its question, the minutes to read, how long it runs, and one thing more."""
+    """A line of a table: the notebook, its question, minutes to read, how long it runs, and one thing more."""
     head = nbformat.read(path, as_version=4).cells[0].source
     title, question = head.splitlines()[0].removeprefix("# ").split(": ", 1)
     reading, running = re.search(r"Reading time: (\S+) minutes; running time: ([^.]*)\.", head).groups()
     return f"| [{title}]({folder}{path.name}) | {question} | {reading} | {running} | {last} |"
 
 
-def refresh_readmes() -> None:
-    """The tables of notebooks, the badges and the address, which CITATION.cff has, too."""
-    solution = "[solutions](solutions/{})"
+def refresh_tables() -> None:
+    """The tables of the notebooks: with badges for all readers, with solutions for teachers."""
     for readme, folder in (ROOT / "README.md", "notebooks/"), (NOTEBOOKS / "README.md", ""):
         table = ["| notebook | its question | minutes to read | to run | |", "|---|---|---|---|---|"]
         for path in notebooks():
-            solved = solution.format(path.name) if (NOTEBOOKS / "solutions" / path.name).exists() else ""
+            solution = f"solutions/{path.name}"
+            solved = f"[solutions]({solution})" if (NOTEBOOKS / solution).exists() else ""
             table.append(row(path, folder, badge(path.name) if folder else solved))
-        text = readme.read_text(encoding="utf-8")
-        before, _, rest = text.partition(f"{BEGIN}\n")
-        text = "\n".join([before + BEGIN, *table, END + rest.partition(END)[2]])
-        text = re.sub(r"git clone https://[^`]*", f"git clone {REPOSITORY}", text)
-        readme.write_text(text, encoding="utf-8", newline="\n")
-    citation = ROOT / "CITATION.cff"
-    text = re.sub("repository-code: .*", f'repository-code: "{REPOSITORY}"', citation.read_text(encoding="utf-8"))
-    citation.write_text(text, encoding="utf-8", newline="\n")
+        before, _, rest = readme.read_text(encoding="utf-8").partition(f"{BEGIN}\n")
+        write(readme, "\n".join([before + BEGIN, *table, END + rest.partition(END)[2]]))
+
+
+def refresh_address() -> None:
+    """The repository's address wherever a text says how to get it."""
+    for path in [ROOT / "README.md", NOTEBOOKS / "README.md", *ROOT.glob("docs/*.md"), ROOT / "CITATION.cff"]:
+        text = path.read_text(encoding="utf-8")
+        write(path, re.sub(r'(git clone |git\+|repository-code: ")https://[^\s`"]*', rf"\1{REPOSITORY}", text))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("notebooks", nargs="*", type=Path, help="notebooks to refresh; all by default")
+    parser.add_argument("notebooks", nargs="*", type=Path, help="all by default")
     parser.add_argument("--no-run", action="store_true", help="write only what has its source elsewhere")
     arguments = parser.parse_args()
     if not arguments.no_run:
-        charlstm.load_corpus("grimm")  # what is committed shows Grimm: without it, stop here with what to do
+        import charlstm
+
+        charlstm.load_corpus("grimm")  # committed outputs show Grimm: without it, this says what to do
     for path in arguments.notebooks or [*sorted(NOTEBOOKS.glob("solutions/*.ipynb")), *notebooks()]:
         print(path.name, flush=True)
         refresh(path.resolve(), run=not arguments.no_run)
-    refresh_readmes()
+    refresh_tables()
+    refresh_address()
 
 
 if __name__ == "__main__":

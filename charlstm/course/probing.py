@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from charlstm.model import StepwiseLSTM, one_blas_thread, sizes_of
+from charlstm.model import StepwiseLSTM, one_blas_thread
 from charlstm.sampling import scaled_softmax
 
 
@@ -33,19 +33,15 @@ def read_closely(weights: dict[str, np.ndarray], ids: np.ndarray, switched_off: 
 
     switched_off: units whose cell state is held at 0, to see what the network can't do without them.
     """
-    table = weights["embeddings"] @ weights["lstm_kernel"] + weights["lstm_bias"]
-    hidden = cell = np.zeros(sizes_of(weights)[2], np.float32)
-    kept = []
+    network, kept = StepwiseLSTM(weights), []
+    state = tuple(part.copy() for part in network.empty_state())
     with one_blas_thread():
         for char_id in ids:
-            gates = table[char_id] + hidden @ weights["lstm_recurrent_kernel"]
-            i, f, g, o = np.split(gates, 4)
-            i, f, o = (0.5 * np.tanh(0.5 * gate) + 0.5 for gate in (i, f, o))  # the sigmoid
-            g = np.tanh(g)
-            cell = f * cell + i * g
-            cell[[*switched_off]] = 0
-            hidden = o * np.tanh(cell)
-            kept.append((i, f, g, o, cell, hidden))
+            i, f, o, candidate = network.gates([char_id], state[0])
+            _, state = network.step([char_id], state)
+            for part in state:
+                part[:, [*switched_off]] = 0
+            kept.append(np.concatenate([i, f, candidate, o, state[1], state[0]]))
     states = np.stack(kept, axis=1)  # [6, n, H]
     probabilities = scaled_softmax(states[-1] @ weights["dense_kernel"] + weights["dense_bias"])
     surprise = -np.log2(probabilities[np.arange(len(ids) - 1), ids[1:]])
@@ -67,9 +63,9 @@ def _surprise_at_the_end(weights: dict[str, np.ndarray], rows: np.ndarray) -> np
     return -np.log2(scaled_softmax(logits)[np.arange(len(rows)), rows[:, -1]])
 
 
-def telling_apart(values: np.ndarray, is_so: np.ndarray) -> np.ndarray:
+def auc(values: np.ndarray, is_so: np.ndarray) -> np.ndarray:
     """How well each of the units alone tells places where something ``is_so``, bool ``[n]``, from the others: the
-    probability that its value, ``[n, H]``, is larger at a place of the first kind than at one of the second (AUC; 0.5
+    probability that its value, ``[n, H]``, is larger at a place of the first kind than at one of the second (0.5
     for chance, 0 and 1 for always right), ``[H]``."""
 
     def places(values: np.ndarray) -> np.ndarray:

@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib import colors, ticker
 
 from charlstm.data import Vocabulary
-from charlstm.diagrams import BLUE, GREY, LEGEND, LETTER, ORANGE, PURPLE, monospaced, new_figure, symbols
+from charlstm.course.diagrams import BLUE, GREY, LEGEND, LETTER, ORANGE, PURPLE, monospaced, new_figure, symbols
 
 
 def character_frequencies(text: str, count: int = 30) -> None:

@@ -1,4 +1,4 @@
-"""Long runs that the notebooks and README quote, each with when and on what it ran. ``notebooks/record.py`` makes them."""
+"""Long runs that the notebooks and README quote, each with when and on what it ran. ``tools/record/`` makes them."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Take the README's picture of a model's page: python notebooks/picture.py [PATH], docs/page.png by default.
+"""Take the README's picture of a model's page: python tools/picture.py [PATH], docs/page.png by default.
 
 It needs Playwright (pip install playwright) and a Chromium, as tests/test_browser.py does.
 """
@@ -11,7 +11,6 @@ from pathlib import Path
 from playwright.sync_api import sync_playwright
 
 import charlstm
-from charlstm.model_file import PRETRAINED, read_model_file
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
@@ -21,7 +20,7 @@ def main() -> None:
     target.parent.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as driver:
         path = Path(folder, "page.html")
-        charlstm.save_page(path, *read_model_file(PRETRAINED))
+        charlstm.save_page(path, *charlstm.read_model_file(charlstm.PRETRAINED))
         browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
         page = browser.new_page(viewport={"width": 1000, "height": 930}, color_scheme="light", reduced_motion="reduce")
         page.goto(path.as_uri())

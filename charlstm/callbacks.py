@@ -1,0 +1,139 @@
+"""What happens after an epoch: Keras callbacks that work in anybody's ``fit``. Built in notebook 05_training."""
+
+import contextlib
+import dataclasses
+import math
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from charlstm.console import say
+from charlstm.data import Vocabulary
+from charlstm.evaluation import bits_per_char
+from charlstm.files import TrainingState, save_state
+from charlstm.recipes import RECIPES, Recipe
+from charlstm.sampling import Generator
+from charlstm.train_step import variables_of
+
+
+@contextlib.contextmanager
+def finished(model: keras.Model, recipe: Recipe) -> Iterator[None]:
+    """Within it ``model`` has the weights that it would have if the training ended now: averaged and scaled."""
+    weights = model.get_weights()
+    try:
+        if recipe.average:
+            model.optimizer.finalize_variable_values(model.trainable_variables)
+        if recipe.scale_factor != 1:
+            for weight in model.trainable_variables[-2:]:  # of the dense layer
+                weight.assign(recipe.scale_factor * weight)
+        yield
+    finally:  # or else an interruption would leave weights from which no training can go on
+        model.set_weights(weights)
+
+
+class FiniteLoss(keras.callbacks.Callback):
+    """Stops at a loss that is no number: raises FloatingPointError, and the model has the weights from before the epoch."""
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch, self.weights = epoch, self.model.get_weights()
+
+    def on_train_batch_end(self, batch, logs=None):
+        if not math.isfinite(logs["loss"]):
+            self.model.set_weights(self.weights)
+            place = f"epoch {self.epoch + 1} of {self.params['epochs']}, step {batch + 1} of {self.params['steps']}"
+            advice = "try a smaller learning_rate, or clip_norm=1.0; the model has its weights from before it"
+            raise FloatingPointError(f"the loss became {logs['loss']} in {place}: {advice}")
+
+
+class BestWeights(keras.callbacks.Callback):
+    """Measures ``held_out_bits`` after each epoch, and in the end gives the model the weights of the best one.
+
+    held_out_ids: ``[n]``; None: nothing is measured, and the last epoch counts as the best.
+    recipe: averaging and scaling of the weights before they are measured; whether not the last epoch is kept.
+    best_bits: what the epochs have to beat; weights: those that had so many.
+    """
+
+    def __init__(
+        self,
+        held_out_ids: np.ndarray | None,
+        recipe: Recipe = RECIPES["book"],
+        best_bits: float = math.inf,
+        weights: list[np.ndarray] | None = None,
+    ):
+        super().__init__()
+        self.held_out_ids, self.recipe, self.best_bits, self.weights = held_out_ids, recipe, best_bits, weights
+
+    def on_epoch_end(self, epoch, logs=None):
+        with finished(self.model, self.recipe):
+            if self.held_out_ids is not None:
+                logs["held_out_bits"] = bits = bits_per_char(self.model, self.held_out_ids)
+                if self.recipe.keep_best and bits >= self.best_bits:
+                    return
+                self.best_bits = bits
+            self.weights = self.model.get_weights()
+
+    def on_train_end(self, logs=None):
+        self.model.set_weights(self.weights)
+
+
+class Checkpoint(keras.callbacks.Callback):
+    """Writes all that the training is made of to ``path`` after each epoch.
+
+    state: what it began with; best: stands before this in the list of callbacks, and has the weights to keep.
+    """
+
+    def __init__(self, path: Path, state: TrainingState, best: BestWeights):
+        super().__init__()
+        self.path, self.state, self.best = path, state, best
+        self.history = state.progress["history"]
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.history = {name: [*self.history.get(name, []), float(value)] for name, value in logs.items()}
+        progress = self.state.progress | {"history": self.history, "best_bits": self.best.best_bits}
+        variables = [np.asarray(variable) for variable in variables_of(self.model)]
+        changes = {"progress": progress, "variables": variables, "weights": self.best.weights}
+        save_state(self.path, dataclasses.replace(self.state, **changes))
+
+
+class Report(keras.callbacks.Callback):
+    """A line for each epoch: losses in bits, characters a second, seconds left. characters: in an epoch, if known."""
+
+    def __init__(self, characters: int | None = None):
+        super().__init__()
+        self.characters = characters
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.start = time.perf_counter()
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.learned = time.perf_counter()
+
+    def on_epoch_end(self, epoch, logs=None):
+        done, epochs = epoch + 1, self.params["epochs"]
+        parts = [f"epoch {done} of {epochs}: training {logs['loss'] / math.log(2):.3f} bits"]
+        if "held_out_bits" in logs:
+            parts.append(f"held out {logs['held_out_bits']:.3f} bits")
+        if self.characters:
+            parts.append(f"{self.characters / (self.learned - self.start):,.0f} characters/s")
+        left = (epochs - done) * (time.perf_counter() - self.start)
+        say(", ".join([*parts, f"{left:.0f} s left"]))
+
+
+class TextLine(keras.callbacks.Callback):
+    """A line of what the model writes from ``prompt`` after each epoch, at temperature 0.5, always with the same seed.
+
+    Raises ValueError or TypeError like ``Generator.generate`` before the first step.
+    """
+
+    def __init__(self, prompt: str, vocabulary: Vocabulary, recipe: Recipe = RECIPES["book"]):
+        super().__init__()
+        self.prompt, self.vocabulary, self.recipe = prompt, vocabulary, recipe
+
+    def on_epoch_end(self, epoch, logs=None):
+        with finished(self.model, self.recipe):
+            generator = Generator.from_model(self.model, self.vocabulary)
+        text = generator.generate(self.prompt, 60, temperature=0.5, seed=1)
+        say("    " + text.replace("\n", " "))

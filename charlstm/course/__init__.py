@@ -1,0 +1,1 @@
+"""What only the notebooks need: pictures, probing of a trained network, recorded runs."""

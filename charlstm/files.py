@@ -1,0 +1,236 @@
+"""A model, or the state of a training, in one .safetensors file. Used in notebooks 04_model and 05_training."""
+
+import contextlib
+import dataclasses
+import json
+import os
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+import numpy as np
+
+from charlstm.data import Vocabulary
+from charlstm.model import StepwiseLSTM, build_model, check_weights, remember, sizes_of, weights_of
+
+if TYPE_CHECKING:
+    import keras
+
+PRETRAINED = Path(__file__).parent / "pretrained" / "grimm.safetensors"
+MODEL_FORMAT, STATE_FORMAT = "charlstm 1", "charlstm-checkpoint 3"
+DTYPES = "float32", "float16"
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingState:
+    """All that a training is made of at the end of an epoch.
+
+    settings: what must be the same when it goes on, such as the text and the recipe; progress: how far it has come;
+        both of what JSON can hold. vocabulary: of the text, or None.
+    variables: of model and optimizer. weights: that the model would have, were this the end.
+    """
+
+    settings: dict
+    progress: dict
+    vocabulary: Vocabulary | None
+    variables: list[np.ndarray]
+    weights: list[np.ndarray]
+
+
+def save_model(
+    path: str | os.PathLike,
+    model: "keras.Sequential",
+    vocabulary: Vocabulary,
+    card: dict | None = None,
+    dtype: str = "float32",
+) -> None:
+    """Write the weights, the vocabulary and a model card to one .safetensors file, which can hold no code.
+
+    card: what a reader should know of the model (text, recipe, losses), a dictionary of anything that JSON can hold.
+        The architecture and the versions of this package, Keras and TensorFlow are added to it.
+    dtype: of the weights in the file, ``"float32"``, or ``"float16"``, which halves it.
+
+    An older file at ``path`` is replaced whole or not at all. Raises ValueError or TypeError like ``weights_of`` and
+    ``check_weights``, or for a card that JSON can't hold, and ValueError or OSError like ``path_to_write``. Used in
+    notebooks 04_model and 05_training.
+    """
+    from importlib.metadata import version
+
+    if dtype not in DTYPES:
+        raise ValueError(f"the weights can be written as {' or '.join(DTYPES)}, not as {dtype!r}")
+    path = path_to_write(path, ".safetensors")
+    weights = {name: weight.astype(dtype) for name, weight in weights_of(model).items()}
+    check_weights(weights, vocabulary)
+    vocab_size, embedding_dim, rnn_units = sizes_of(weights)
+    architecture = f"Embedding({vocab_size}, {embedding_dim}), LSTM({rnn_units}), Dense({vocab_size})"
+    versions = {name: version(name) for name in ("charlstm", "keras", "tensorflow")}
+    card = to_json({**(card or {}), "architecture": architecture, "versions": versions})
+    metadata = {"format": MODEL_FORMAT, "vocabulary": to_json(vocabulary.chars), "card": card}
+    _write_arrays(path, weights, metadata)
+
+
+def load_model(path: str | os.PathLike) -> tuple["keras.Sequential", Vocabulary]:
+    """The model and vocabulary that ``save_model`` wrote to ``path``; its weights become float32 again.
+
+    The file of a ``train(..., checkpoint=path)`` will do, too: it gives the best weights until then. For the model,
+    ``train`` takes the recipe ``"fine_tune"`` if it is told no other.
+
+    Raises FileNotFoundError, or ValueError for a file that is damaged or not of this format. (Notebook 04_model.)
+    """
+    weights, vocabulary, _ = read_model_file(path)
+    model = build_model(*sizes_of(weights), recipe="fine_tune")
+    model.set_weights(list(weights.values()))
+    remember(model, vocabulary=vocabulary)
+    return model, vocabulary
+
+
+def load_pretrained() -> tuple["keras.Sequential", Vocabulary]:
+    """The model in this package, trained on Grimm's Fairy Stories, and its vocabulary. Used from 04_model on."""
+    return load_model(PRETRAINED)
+
+
+def read_card(path: str | os.PathLike = PRETRAINED) -> dict:
+    """The model card in the file at ``path``, by default of the model in this package. Raises like ``load_model``."""
+    return read_model_file(path)[2]
+
+
+def read_model_file(path: str | os.PathLike = PRETRAINED) -> tuple[dict[str, np.ndarray], Vocabulary, dict]:
+    """Weights (as ``weights_of``), vocabulary and card from a file; no Keras needed. Raises like ``load_model``."""
+    arrays, metadata = _read_arrays(path, MODEL_FORMAT, STATE_FORMAT)
+    with _naming(path, "a whole model"):
+        if metadata["format"] == STATE_FORMAT:
+            state = _state_of(arrays, metadata)
+            if state.vocabulary is None:
+                raise ValueError("it has no vocabulary: call train again, with ids of vocabulary.encode(text)")
+            arrays = dict(zip(StepwiseLSTM.weight_names, state.weights, strict=True))
+            card = {"checkpoint of": state.settings, **state.progress}
+        else:
+            card = json.loads(metadata["card"])
+        vocabulary = Vocabulary(json.loads(metadata["vocabulary"]))
+        if not isinstance(card, dict) or not {str(weight.dtype) for weight in arrays.values()} <= {*DTYPES}:
+            raise ValueError(f"its card is no dictionary, or its weights are not {' or '.join(DTYPES)}")
+        check_weights(arrays, vocabulary)
+    return {name: arrays[name].astype(np.float32) for name in StepwiseLSTM.weight_names}, vocabulary, card
+
+
+def save_state(path: Path, state: TrainingState) -> None:
+    """Write the state of a training to ``path``, of ``path_to_write``. Raises OSError if it can't be written."""
+    arrays = {f"variable {i}": array for i, array in enumerate(state.variables)}
+    arrays |= {f"weight {i}": array for i, array in enumerate(state.weights)}
+    facts = to_json({"settings": state.settings, "progress": state.progress})
+    chars = to_json(state.vocabulary and state.vocabulary.chars)
+    _write_arrays(path, arrays, {"format": STATE_FORMAT, "facts": facts, "vocabulary": chars})
+
+
+def load_state(path: str | os.PathLike) -> TrainingState:
+    """What ``save_state`` has written. Raises FileNotFoundError, or ValueError if the file is damaged or another."""
+    arrays, metadata = _read_arrays(path, STATE_FORMAT)
+    with _naming(path, "a whole checkpoint"):
+        return _state_of(arrays, metadata)
+
+
+def _state_of(arrays: dict[str, np.ndarray], metadata: dict[str, str]) -> TrainingState:
+    facts, chars = json.loads(metadata["facts"]), json.loads(metadata["vocabulary"])
+    numbered = [
+        [arrays[name] for i in range(len(arrays)) if (name := f"{kind} {i}") in arrays]
+        for kind in ("variable", "weight")
+    ]
+    return TrainingState(dict(facts["settings"]), dict(facts["progress"]), chars and Vocabulary(chars), *numbered)
+
+
+def to_json(value) -> str:
+    """``value`` as JSON, arrays and numbers of NumPy included. Raises TypeError, naming it, for what it can't hold."""
+
+    def to_list(value):
+        if isinstance(value, np.ndarray | np.generic):
+            return value.tolist()
+        raise TypeError(f"the card can't hold {value!r}: give numbers, texts, and lists or dictionaries of them")
+
+    return json.dumps(value, default=to_list)
+
+
+@contextlib.contextmanager
+def _naming(path: str | os.PathLike, what: str) -> Iterator[None]:
+    # What is wrong within becomes one ValueError that names the file.
+    try:
+        yield
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ValueError(f"{path} is not {what}: {error}") from None
+
+
+def path_to_write(path: str | os.PathLike, ending: str) -> Path:
+    """``path``, with ``~`` for the home folder, if a file can be written there, which is tried.
+
+    Raises ValueError for another ``ending``, IsADirectoryError, FileNotFoundError (no such folder) or PermissionError.
+    """
+    path = Path(path).expanduser().resolve()  # through links, and whatever the working folder will be
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder: give the path of a file in it")
+    if path.suffix != ending:
+        raise ValueError(f"{path.name} has another ending than {ending}: give {path.name + ending!r}")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"there is no folder {path.parent}: make it first, or give another path than {path}")
+    try:
+        _partial(path).touch()
+        _partial(path).unlink()
+    except OSError as error:
+        raise PermissionError(f"{path} can't be written ({error.strerror}): give a path in another folder") from None
+    return path
+
+
+def _partial(path: Path) -> Path:
+    return path.with_name(f"{path.name}.{os.getpid()}.partial")
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[IO[bytes]]:
+    """A file to write to, which in the end takes the place of ``path``: whatever happens meanwhile (an error, a kill, a
+    power cut), the older file or the new one is there, whole. Raises OSError, saying why, if it can't be written."""
+    partial = _partial(path)
+    try:
+        with partial.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except OSError as error:
+        raise OSError(error.errno, f"{path} could not be written, and is as it was: {error.strerror}") from None
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _write_arrays(path: Path, arrays: dict[str, np.ndarray], metadata: dict[str, str]) -> None:
+    from safetensors.numpy import save
+
+    with replacing(path) as file:
+        file.write(save(arrays, metadata | {"checksum": _checksum(arrays, metadata)}))
+
+
+def _read_arrays(path: str | os.PathLike, *formats: str) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    # All arrays of a .safetensors file in one of these formats, and its metadata, if it is whole.
+    from safetensors import safe_open
+
+    path = Path(path).expanduser()
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no model file {path}: check the folder and the spelling")
+    try:
+        with safe_open(path, framework="numpy") as file:
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            metadata = file.metadata() or {}
+    except Exception as error:  # noqa: BLE001, such as AttributeError: NumPy lacks a type
+        raise ValueError(f"{path} is cut off, damaged or no .safetensors file ({error})") from None
+    if (found := metadata.get("format")) not in formats:
+        raise ValueError(f"{path} has the format {found!r}, but {' or '.join(formats)} is needed: give another file")
+    # Only files of version 0.1.0 have no checksum.
+    if metadata.get("checksum") not in (None, _checksum(arrays, metadata)):
+        raise ValueError(f"{path} is damaged (wrong checksum)")
+    return arrays, metadata
+
+
+def _checksum(arrays: dict[str, np.ndarray], metadata: dict[str, str]) -> str:
+    checksum = zlib.crc32(repr(sorted(item for item in metadata.items() if item[0] != "checksum")).encode())
+    for name, array in sorted(arrays.items()):
+        checksum = zlib.crc32(repr((name, array.dtype.str, array.shape)).encode(), checksum)
+        checksum = zlib.crc32(array.tobytes(), checksum)
+    return str(checksum)

@@ -1,0 +1,52 @@
+"""A text that never fits into memory: a file of its ids, which the system maps. Used in notebook 10_scale."""
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+
+from charlstm.console import say
+from charlstm.data import Ids, Vocabulary, find_own, read_files
+from charlstm.files import path_to_write, replacing, to_json
+
+
+def encode_file(source: str | os.PathLike | list, target: str | os.PathLike, encoding: str = "utf-8") -> Ids:
+    """Turn a text of any size into a file of ids, and open it (``open_ids``). Built in notebook 10_scale.
+
+    source: as ``load_corpus`` takes your own files; it is read twice, a million characters at a time.
+    target: an .npy file, with ids of 1, 2 or 4 bytes, as few as will do; behind them stands the vocabulary, as JSON.
+
+    Raises like ``load_corpus``, and ValueError or OSError if ``target`` can't be written.
+    """
+    target, paths = path_to_write(target, ".npy"), find_own(source)
+    chars, length = set(), 0
+    for block in read_files(paths, encoding):
+        chars |= set(block)
+        length += len(block)
+    vocabulary = Vocabulary("".join(sorted(chars)))
+    dtype = np.min_scalar_type(len(vocabulary) - 1)
+    with replacing(target) as file:
+        header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": (length,)}
+        np.lib.format.write_array_header_1_0(file, header)
+        for block in read_files(paths, encoding):
+            file.write(vocabulary.encode(block).astype(dtype).tobytes())
+        file.write(to_json(vocabulary.chars).encode())
+    say(f"{target.name}: {length:,} characters, {len(vocabulary)} unique")
+    return open_ids(target)
+
+
+def open_ids(path: str | os.PathLike) -> Ids:
+    """The ids in a file of ``encode_file``, uint8, uint16 or uint32 ``[n]``: the operating system brings those that are
+    looked at. Raises FileNotFoundError, or ValueError for another or a shortened file."""
+    path = Path(path).expanduser()
+    try:
+        mapped = np.load(path, mmap_mode="r")
+        with path.open("rb") as file:
+            file.seek(mapped.offset + mapped.nbytes)
+            vocabulary = Vocabulary(json.loads(file.read()))
+    except (ValueError, TypeError, EOFError, AttributeError, RecursionError) as error:
+        raise ValueError(f"{path} is not a whole file of encode_file ({error}): make it again") from None
+    ids = mapped.view(Ids)
+    ids.vocabulary = vocabulary
+    return ids

@@ -1,0 +1,98 @@
+"""The layers of a model, trained by the step written by hand, in Keras's own ``fit``. Used in 05_training, 09_speed."""
+
+import keras
+import tensorflow as tf
+
+from charlstm.backprop import Weights, loss_and_gradients
+from charlstm.model import StepwiseLSTM, find_difference, layers_of
+from charlstm.recipes import RECIPES, Recipe
+
+MATMUL_DTYPES = "float32", "bfloat16"
+
+
+class ByHand(keras.Sequential):
+    """The layers of ``model`` once more, in a model whose ``train_step`` is the one by hand (``charlstm.backprop``).
+
+    Compile it, and ``fit`` it: the ``model`` has the same weights. Its loss is the mean over all characters.
+
+    recipe: its dropout of weights, other numbers in each step, which depend on ``seed``.
+    batch_size: of a dataset of ``make_dataset(..., carry_state=True)``, whose batches go on from one another.
+    matmul_dtype: in which the LSTM's products are computed, ``"float32"`` or ``"bfloat16"``.
+
+    Raises ValueError like ``layers_of``, or for another ``matmul_dtype``.
+    """
+
+    def __init__(
+        self,
+        model: keras.Sequential,
+        recipe: Recipe = RECIPES["quick"],
+        batch_size: int | None = None,
+        matmul_dtype: str = "float32",
+        seed: int = 0,
+    ):
+        rnn_units = layers_of(model)[1].units
+        if matmul_dtype not in MATMUL_DTYPES:
+            raise ValueError(f"matmul_dtype must be one of {', '.join(MATMUL_DTYPES)}, but is {matmul_dtype!r}")
+        super().__init__([keras.Input((None,), dtype="int32"), *model.layers])
+        self.recipe, self.matmul_dtype, self.seed = recipe, matmul_dtype, seed
+        self.mean_loss = keras.metrics.Mean("loss")
+        zeros = tf.zeros((batch_size or 0, rnn_units))
+        self.carried = [tf.Variable(zeros), tf.Variable(zeros)] if recipe.carry_state else None
+        self.learn = tf.function(self.loss_and_gradients)  # Keras's own graph could not hold its loops
+
+    def reset_metrics(self) -> None:
+        """Keras calls this where an epoch begins: then the state is empty, too."""
+        super().reset_metrics()
+        for variable in self.carried or ():
+            variable.assign(tf.zeros_like(variable))
+
+    def train_step(self, data: tuple[tf.Tensor, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """Learn from inputs and targets, ids ``[B, T]``: one step of Keras's ``fit``."""
+        inputs, targets = data
+        loss, gradients = self.learn(inputs, targets)
+        self.optimizer.apply(gradients, self.trainable_variables)
+        self.mean_loss.update_state(loss, sample_weight=tf.size(targets))
+        return {"loss": self.mean_loss.result()}
+
+    def loss_and_gradients(self, inputs: tf.Tensor, targets: tf.Tensor) -> tuple[tf.Tensor, list[tf.Tensor]]:
+        """The loss, in nats per character, and the gradients in the order of ``trainable_variables``."""
+        weights = dict(zip(StepwiseLSTM.weight_names, map(tf.convert_to_tensor, self.trainable_variables), strict=True))
+        masks = self.output_mask(tf.shape(inputs)), self.weight_masks(weights)
+        nats, gradients, state = loss_and_gradients(weights, inputs, targets, self.carried, *masks, self.matmul_dtype)
+        for variable, value in zip(self.carried or (), state, strict=False):
+            variable.assign(value)
+        return tf.reduce_mean(nats), [gradients[name] for name in weights]
+
+    def output_mask(self, shape: tf.Tensor) -> tf.Tensor | None:
+        """With what the Dropout layers multiply the LSTM's outputs, ``[B, T, H]``."""
+        _, lstm, *dropouts, _ = self.layers
+        mask = tf.ones((*tf.unstack(shape), lstm.units)) if dropouts else None
+        for dropout in dropouts:
+            mask = dropout(mask, training=True)
+        return mask
+
+    def weight_masks(self, weights: Weights) -> Weights:
+        """With what the recipe's dropout multiplies these weights, by name."""
+        rates, masks = (self.recipe.embedding_dropout, self.recipe.weight_drop), {}
+        for number, (name, rate) in enumerate(zip(("embeddings", "lstm_recurrent_kernel"), rates, strict=True)):
+            if rate:
+                seed = tf.stack([self.seed, tf.cast(self.optimizer.iterations, tf.int64)]) + number
+                kept = tf.random.stateless_uniform(weights[name].shape, seed) >= rate
+                masks[name] = tf.cast(kept, tf.float32) / (1 - rate)
+        return masks
+
+
+def obstacle_by_hand(model: keras.Model) -> str | None:
+    """Why the step by hand can't stand for Keras's own for ``model``, in words; None if it can."""
+    try:
+        layers = layers_of(model)
+    except ValueError as error:
+        return str(error)
+    if model.layers[:2] + model.layers[-1:] != layers:
+        return "a Dropout layer stands elsewhere than after the LSTM"
+    return find_difference(layers, lambda name: not name.endswith(("name", "dim", "units", "initializer", "seed")))
+
+
+def variables_of(model: keras.Model) -> list[keras.Variable]:
+    """All that changes in a training: the variables of the layers, of which two models may be made, and of the optimizer."""
+    return [*(variable for layer in model.layers for variable in layer.variables), *model.optimizer.variables]
