@@ -1,7 +1,7 @@
 """The tests in fresh environments: pip install nox, then nox, or nox -s LANE for one of them; nox -l lists them.
 
-All but offline need Grimm (CHARLSTM_DATA, or the network), and end at once, with advice, where there is none. pytest gets
-what follows --, as in nox -s newest -- -k sampling.
+newest, colab and oldest need Grimm (CHARLSTM_DATA, or the network), and end at once, with advice, where there is none.
+pytest gets what follows --, as in nox -s newest -- -k sampling.
 """
 
 import re
@@ -63,12 +63,12 @@ def colab(session: nox.Session) -> None:
         session.error(f"installing charlstm changed packages of Colab's: {', '.join(sorted(changed))}")
     session.install("-c", ON_COLAB, ".[test]")
     need_grimm(session)
-    alone = f"{PYTEST} --nbval-lax --nbval-current-env --nbval-cell-timeout=600 --dist loadfile"
-    one_thread_each = {"TF_NUM_INTRAOP_THREADS": "1", "OMP_NUM_THREADS": "1"}  # no conftest.py is there to say so
+    nbval = "--nbval-lax --nbval-current-env --nbval-cell-timeout=600 --dist loadfile"
+    one_thread_each = dict.fromkeys(("TF_NUM_INTRAOP_THREADS", "OMP_NUM_THREADS"), "1")  # as conftest.py has it
     with tempfile.TemporaryDirectory() as folder:
         shutil.copytree("notebooks", f"{folder}/alone", ignore=shutil.ignore_patterns("solutions", "ko"))
         with session.chdir(f"{folder}/alone"):
-            test(session, alone, **one_thread_each)
+            test(session, f"{PYTEST} {nbval}", **one_thread_each)
     test(session, f"{PYTEST} tests --ignore-glob=*workers.py")
 
 

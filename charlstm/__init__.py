@@ -9,19 +9,21 @@ Every name below is built by hand in a notebook before it is imported from here:
     06_sampling  Generator, StepwiseLSTM, scaled_softmax, draw, choose
     07_better    DynamicEvaluation, surprise_while_learning
     08_inside    save_page
-    10_scale     encode_file, open_ids
 
 TensorFlow takes seconds to import, and matplotlib one, so these modules are imported by their names:
 
     charlstm.backprop, charlstm.train_step, charlstm.callbacks
     charlstm.course.plots, charlstm.course.diagrams, charlstm.course.probing, charlstm.course.recorded
+    charlstm.course.ids_file (encode_file and open_ids, for a text that never fits into memory)
 """
 
-from charlstm.console import ask_for_fast_products, import_tensorflow_quietly
+import inspect
+
+from charlstm import console
+from charlstm.console import import_tensorflow_quietly
 from charlstm.data import Corpus, Ids, Vocabulary, load_corpus, split
 from charlstm.evaluation import bits_per_char, surprise, surprise_while_learning
 from charlstm.files import PRETRAINED, load_model, load_pretrained, read_card, read_model_file, save_model
-from charlstm.ids_file import encode_file, open_ids
 from charlstm.model import StepwiseLSTM, build_model, weights_of
 from charlstm.page import save_page
 from charlstm.pipeline import Batches, make_dataset, split_input_target
@@ -30,6 +32,6 @@ from charlstm.sampling import Generator, choose, draw, scaled_softmax
 from charlstm.sources import SOURCES, SourceUnavailable, find_file
 from charlstm.training import train
 
-__all__ = [name for name in dir() if name[0] != "_"]
+__all__ = [name for name, value in list(globals().items()) if name[0] != "_" and not inspect.ismodule(value)]
 
-ask_for_fast_products()
+console.ask_for_fast_products()

@@ -17,7 +17,7 @@ def main() -> None:
     arguments = parser.parse_args()
     model = arguments.model or PRETRAINED
     folder = model.expanduser().parent if arguments.model else Path(tempfile.mkdtemp(prefix="charlstm-"))
-    page = (folder / model.name).with_suffix(".html").absolute()
+    page = folder.absolute() / f"{model.stem}.html"
     try:
         save_page(page, *read_model_file(model))
     except (ValueError, OSError) as error:

@@ -15,14 +15,9 @@ State = tuple[tf.Tensor, tf.Tensor]  # hidden and cell state, float32 [B, H] eac
 
 
 def loss_and_gradients(
-    weights: Weights,
-    inputs: tf.Tensor,
-    targets: tf.Tensor,
-    state: State | None = None,
-    output_mask: tf.Tensor | None = None,
-    weight_masks: Weights | None = None,
-    matmul_dtype: str = "float32",
-) -> tuple[tf.Tensor, Weights, State]:
+    weights: Weights, inputs: tf.Tensor, targets: tf.Tensor, state: State | None = None,
+    output_mask: tf.Tensor | None = None, weight_masks: Weights | None = None, matmul_dtype="float32",
+) -> tuple[tf.Tensor, Weights, State]:  # fmt: skip
     """The surprise at each target, the gradient of their mean for each weight, and the state after
     the last character.
 
@@ -107,10 +102,7 @@ def surprise_and_gradients(
 
 
 def backward(
-    recurrent_kernel: tf.Tensor,
-    kept: list[tf.TensorArray],
-    d_outputs: tf.Tensor,
-    matmul_dtype: str,
+    recurrent_kernel: tf.Tensor, kept: list[tf.TensorArray], d_outputs: tf.Tensor, matmul_dtype: str
 ) -> tf.Tensor:
     """The derivative with respect to the gates before sigmoid and tanh, ``[TB, 4H]``.
 
@@ -132,12 +124,7 @@ def backward(
     return all_d_gates.concat()
 
 
-def weight_gradients(
-    weights: Weights,
-    h_before: tf.Tensor,
-    characters: tf.Tensor,
-    d_gates: tf.Tensor,
-) -> Weights:
+def weight_gradients(weights: Weights, h_before: tf.Tensor, characters: tf.Tensor, d_gates: tf.Tensor) -> Weights:
     """The gradients of embedding and LSTM: all steps are known, so one product does for all.
 
     h_before: the state before each character, ``[TB, H]``; characters: one-hot, ``[T, B, V]``.

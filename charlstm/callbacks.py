@@ -52,31 +52,30 @@ class BestWeights(keras.callbacks.Callback):
     """Measures ``held_out_bits`` after each epoch, and in the end gives the model the weights of the best one.
 
     held_out_ids: ``[n]``; None: nothing is measured, and the last epoch counts as the best.
-    recipe: averaging and scaling of the weights before they are measured; whether not the last epoch is kept.
-    best_bits: what the epochs have to beat; weights: those that had so many.
+    recipe: averaging and scaling of the weights before they are measured; whether it is not the last that is kept.
+    bits, epoch, weights: the best until now.
     """
 
     def __init__(
-        self,
-        held_out_ids: np.ndarray | None,
-        recipe: Recipe = RECIPES["book"],
-        best_bits: float = math.inf,
-        weights: list[np.ndarray] | None = None,
+        self, held_out_ids: np.ndarray | None, recipe: Recipe = RECIPES["book"], bits=math.inf, epoch=0, weights=()
     ):
         super().__init__()
-        self.held_out_ids, self.recipe, self.best_bits, self.weights = held_out_ids, recipe, best_bits, weights
+        self.held_out_ids, self.recipe = held_out_ids, recipe
+        self.bits, self.epoch, self.weights = bits, epoch, weights
 
     def on_epoch_end(self, epoch, logs=None):
         with finished(self.model, self.recipe):
+            bits = self.bits
             if self.held_out_ids is not None:
                 logs["held_out_bits"] = bits = bits_per_char(self.model, self.held_out_ids)
-                if self.recipe.keep_best and bits >= self.best_bits:
-                    return
-                self.best_bits = bits
-            self.weights = self.model.get_weights()
+            if bits < self.bits or not self.recipe.keep_best or self.held_out_ids is None:
+                self.bits, self.epoch, self.weights = bits, epoch + 1, self.model.get_weights()
 
     def on_train_end(self, logs=None):
         self.model.set_weights(self.weights)
+        if self.epoch < self.params["epochs"]:
+            which = f"of epoch {self.epoch}" if self.epoch else "it came with"
+            say(f"The model has the weights {which}, the best on the held-out text.")
 
 
 class Checkpoint(keras.callbacks.Callback):
@@ -92,26 +91,31 @@ class Checkpoint(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         self.history = {name: [*self.history.get(name, []), float(value)] for name, value in logs.items()}
-        progress = self.state.progress | {"history": self.history, "best_bits": self.best.best_bits}
+        best = {"bits": self.best.bits, "epoch": self.best.epoch}
+        progress = self.state.progress | {"history": self.history, "best": best}
         variables = [np.asarray(variable) for variable in variables_of(self.model)]
         changes = {"progress": progress, "variables": variables, "weights": self.best.weights}
         save_state(self.path, dataclasses.replace(self.state, **changes))
 
 
-class Report(keras.callbacks.Callback):
-    """A line for each epoch: losses in bits, characters a second, seconds left. characters: in an epoch, if known."""
+class Report(keras.callbacks.ProgbarLogger):
+    """A line for each epoch, behind Keras's own bar: losses in bits, seconds left, and, if it is known how many
+    ``characters`` an epoch has, characters a second."""
 
-    def __init__(self, characters: int | None = None):
+    def __init__(self, characters: int = 0):
         super().__init__()
         self.characters = characters
 
     def on_epoch_begin(self, epoch, logs=None):
+        super().on_epoch_begin(epoch, logs)
         self.start = time.perf_counter()
 
     def on_train_batch_end(self, batch, logs=None):
+        super().on_train_batch_end(batch, logs)
         self.learned = time.perf_counter()
 
     def on_epoch_end(self, epoch, logs=None):
+        super().on_epoch_end(epoch, logs)
         done, epochs = epoch + 1, self.params["epochs"]
         parts = [f"epoch {done} of {epochs}: training {logs['loss'] / math.log(2):.3f} bits"]
         if "held_out_bits" in logs:

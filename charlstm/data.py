@@ -3,9 +3,7 @@
 import difflib
 import os
 import re
-import unicodedata
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -48,14 +46,6 @@ class Vocabulary:
         """The vocabulary of all characters that occur in ``text``. Raises ValueError if there are none."""
         return cls("".join(sorted(set(text))))
 
-    @cached_property
-    def _id_of_code(self) -> np.ndarray:
-        # Position = code point, value = id, -1 = unknown: one array look-up encodes a whole text.
-        codes = _code_points(self.chars)
-        table = np.full(codes.max() + 2, -1, dtype=np.int32)
-        table[codes] = np.arange(len(self))
-        return table
-
     def encode(self, text: str) -> Ids:
         """The ids of the characters of ``text``: int32 of shape ``[len(text)]``, in an array that remembers this
         vocabulary.
@@ -65,28 +55,16 @@ class Vocabulary:
         """
         if not isinstance(text, str):
             raise TypeError(f"only a string can be encoded, such as corpus.text, not a {type(text).__name__}")
-        codes = _code_points(text)
-        ids = self._id_of_code[np.minimum(codes, len(self._id_of_code) - 1)]
-        if (unknown := ids < 0).any():
-            position = int(unknown.argmax())
-            others = "".join(sorted({text[i] for i in np.flatnonzero(unknown)} - {text[position]}))
-            others = f" (nor are {len(others):,} more: {others[:20]!r})" if others else ""
-            raise ValueError(
-                f"character {text[position]!r} (U+{codes[position]:04X}) at position {position} is not one of the "
-                f"{len(self)} characters of the vocabulary{others}: {self._suggest(text, text[position])}"
-            )
+        codes, known = _code_points(text), _code_points(self.chars)
+        ids = np.searchsorted(known[:-1], codes).astype(np.int32)  # the place of each, if it is there
+        if (unknown := np.flatnonzero(known[ids] != codes)).size:
+            place, chars = unknown[0], "".join(sorted({text[i] for i in unknown}))
+            first = f"the first is {text[place]!r} (U+{codes[place]:04X}) at position {place}"
+            advice = "leave them out: text = ''.join(char for char in text if char in vocabulary)"
+            raise ValueError(f"the {len(self)} characters of the vocabulary lack {chars[:20]!r} ({first}): {advice}")
         ids = ids.view(Ids)
         ids.vocabulary = self
         return ids
-
-    def _suggest(self, text: str, char: str) -> str:
-        for form in ("NFC", "NFD"):
-            if set(unicodedata.normalize(form, text)) <= set(self.chars):
-                return f"write the text in another Unicode form, unicodedata.normalize({form!r}, text)"
-        plain = unicodedata.normalize("NFKD", char)[0].translate(str.maketrans("‘’“”–—", "''\"\"--"))
-        similar = [repr(other) for other in (plain, plain.swapcase()) if other != char and other in self]
-        question = f"did you mean {similar[0]}? Or " if similar else ""
-        return f"{question}leave out what it lacks: text = ''.join(char for char in text if char in vocabulary)"
 
     def decode(self, ids: np.ndarray) -> str:
         """The text that ``ids``, integers of shape ``[n]``, stand for. Raises ValueError for an id out of range."""
@@ -117,21 +95,16 @@ class Corpus:
     def vocabulary(self) -> Vocabulary:
         return Vocabulary.from_text(self.text)
 
-    def describe(self, seq_length: int = 50, batch_size: int = 64) -> str:
+    def describe(self) -> str:
         """What to know before training, to print: sizes, the rarest characters, and warnings if there is cause."""
-        counts = sorted(Counter(self.text).items(), key=lambda item: item[1])
-        rare = sum(count < 10 for _, count in counts)
-        sequences = len(self) // (seq_length + 1)
-        batches = -(-sequences // batch_size)
+        counts = Counter(self.text).most_common()[::-1]
         rarest = ", ".join(f"{char!r} {count:,}" for char, count in counts[:8])
-        lines = f"{self.name}: {len(self):,} characters, {len(counts):,} unique\nrarest: {rarest}\n"
-        lines += f"{sequences:,} sequences of {seq_length}, {batches:,} batches of {batch_size} an epoch"
+        lines = [f"{self.name}: {len(self):,} characters, {len(counts):,} unique", f"rarest: {rarest}"]
         if len(self) < 20_000:
-            lines += "\nWarning: too short to learn from. Take 20,000 characters at least, better 100,000."
-        if rare > len(counts) / 2:
-            lines += f"\nWarning: {rare:,} of the {len(counts):,} unique characters occur less than 10 times, "
-            lines += "too rarely to be learned. Take more text, or replace them."
-        return lines
+            lines += ["Warning: too short to learn from. Take 20,000 characters at least, better 100,000."]
+        if (rare := sum(count < 10 for _, count in counts)) > len(counts) / 2:
+            lines += [f"Warning: {rare:,} of the unique characters occur less than 10 times, too rarely to be learned."]
+        return "\n".join(lines)
 
     def __len__(self) -> int:
         return len(self.text)
@@ -144,29 +117,64 @@ def load_corpus(source: str | os.PathLike | list | None = None, encoding: str = 
     """The text to learn from. Built in notebook 01_data.
 
     source: the name of a text in ``texts/sources.toml``, such as ``"grimm"``; or the path to a text of your own, to a
-        folder, for its .txt files in the order of their names, or a list of paths. None takes Grimm if it can be had,
+        folder, for its .txt files in the order of their names, or a list of paths. None takes Grimm if it is available,
         else the tales that come with this package, and says in one line which and why.
     encoding: of your own files. What there is to know of them before training is printed (``Corpus.describe``).
 
     Raises ValueError (unknown name, another encoding, no text), FileNotFoundError (no such file), or SourceUnavailable
-    (a known text that could be had nowhere).
+    (a known text that was found nowhere).
     """
     if source is None:
         return _load_default()
     if isinstance(source, str) and source in SOURCES:
-        return _load_known(source)
+        known = SOURCES[source]
+        text = "".join(read_blocks(find_file(source), known.encoding))
+        return Corpus(source, slice_between(text, known.start, known.end), known.title)
     paths = find_own(source)
     name = paths[0].stem if len(paths) == 1 else paths[0].absolute().parent.name
-    corpus = Corpus(name, "".join(read_files(paths, encoding)), ", ".join(map(str, paths)))
-    say(corpus.describe() if len(paths) == 1 else f"{len(paths)} files: {corpus.origin}\n{corpus.describe()}")
+    texts = ["".join(read_blocks(path, encoding)) for path in paths]
+    corpus = Corpus(name, "\n".join(texts), ", ".join(map(str, paths)))
+    say(f"{len(paths)} files: {corpus.origin}\n" * (len(paths) > 1) + corpus.describe())
     return corpus
 
 
-def read_files(paths: list[Path], encoding: str = "utf-8") -> Iterator[str]:
-    """The texts of all files, joined by line ends, in pieces of about a million characters, like ``read_blocks``."""
-    for number, path in enumerate(paths):
-        yield "\n" * (number > 0)
-        yield from read_blocks(path, encoding)
+def _load_default() -> Corpus:
+    try:
+        corpus, why = load_corpus("grimm"), ""
+    except SourceUnavailable as error:
+        corpus, why = load_corpus("tales"), f": {error}"
+    say(f"Using {corpus.origin}{why}.")
+    return corpus
+
+
+def find_own(source: str | os.PathLike | list | tuple | dict) -> list[Path]:
+    """The files of your own that ``load_corpus`` takes: a file, all .txt files of a folder, or those of a list. (It may
+    be the dictionary that Colab's ``files.upload()`` gives: its keys are the names.)
+
+    Raises FileNotFoundError, or ValueError for what can be no path, saying what it is instead.
+    """
+    if isinstance(source, list | tuple | dict):
+        paths = [path for part in source for path in find_own(part)]
+    else:
+        path = Path(os.path.expanduser(source))
+        if not os.path.exists(path):  # where Path would raise, for what can be no path, this is False
+            _refuse(str(source), path)
+        paths = sorted(path.glob("*.txt")) if path.is_dir() else [path]
+    if not paths:
+        raise FileNotFoundError(f"there is no .txt file in {str(source)!r}: give the path of a text file")
+    return paths
+
+
+def _refuse(source: str, path: Path) -> NoReturn:
+    if re.match("[a-z0-9]+://", source):
+        raise ValueError(f"{source} is an address: download the text first, and give the path of its file")
+    if "\n" in source or len(source) > 1000 or any(len(os.fsencode(part)) > 255 for part in path.parts):
+        raise ValueError("this is a text, not the path of a file: charlstm.Corpus('my text', text, 'my own') takes it")
+    if path.suffix or len(path.parts) > 1:
+        raise FileNotFoundError(f"there is no file {source}: check the folder and the spelling")
+    close = difflib.get_close_matches(source, SOURCES, n=1)
+    hint = f"did you mean {close[0]!r}?" if close else f"give one of {', '.join(SOURCES)}, or the path to a text file"
+    raise ValueError(f"{source!r} is neither the name of a text nor a file: {hint}")
 
 
 def split(ids: np.ndarray, held_out: float = 0.1) -> tuple[np.ndarray, np.ndarray]:
@@ -180,54 +188,6 @@ def split(ids: np.ndarray, held_out: float = 0.1) -> tuple[np.ndarray, np.ndarra
     return ids[:border], ids[border:]
 
 
-def find_own(source: str | os.PathLike | list | tuple | dict) -> list[Path]:
-    """The files of your own that ``load_corpus`` takes: a file, all .txt files of a folder, or those of a list. (It may
-    be the dictionary that Colab's ``files.upload()`` gives: its keys are the names.)
-
-    Raises FileNotFoundError, or ValueError for what can be no path, saying what it is instead.
-    """
-    if isinstance(source, list | tuple | dict):
-        paths = [path for part in source for path in find_own(part)]
-    else:
-        path = Path(os.path.expanduser(source))
-        # os.path, because Path would raise for what can be no path
-        paths = sorted(path.glob("*.txt")) if os.path.isdir(path) else [path] if os.path.isfile(path) else None
-        if paths is None:
-            _refuse(source, path)
-    if not paths:
-        raise FileNotFoundError(f"there is no .txt file in {str(source)!r}: give the path of a text file")
-    return paths
-
-
-def _refuse(source: str | os.PathLike, path: Path) -> NoReturn:
-    if re.match("[a-z0-9]+://", str(source)):
-        raise ValueError(f"{source} is an address: download the text first, and give the path of its file")
-    too_long = len(os.fsencode(path)) > 1000 or any(len(os.fsencode(part)) > 255 for part in path.parts)
-    if "\n" in str(source) or too_long:
-        raise ValueError("this is a text, not the path of a file: charlstm.Corpus('my text', text, 'my own') takes it")
-    if path.suffix or len(path.parts) > 1:
-        raise FileNotFoundError(f"there is no file {source}: check the folder and the spelling")
-    close = difflib.get_close_matches(str(source), SOURCES, n=1)
-    hint = f"did you mean {close[0]!r}?" if close else f"give one of {', '.join(SOURCES)}, or the path to a text file"
-    raise ValueError(f"{str(source)!r} is neither the name of a text nor a file: {hint}")
-
-
 def _code_points(text: str) -> np.ndarray:
     # UTF-32 gives every character four bytes, so NumPy can read a text as an array of integers.
     return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype="<u4")
-
-
-def _load_default() -> Corpus:
-    try:
-        corpus = _load_known("grimm", seconds=6)
-        say(f"Using {corpus.origin}.")
-    except SourceUnavailable as error:
-        corpus = _load_known("tales")
-        say(f"Using {corpus.origin}: {error}.")
-    return corpus
-
-
-def _load_known(name: str, seconds: float = 600) -> Corpus:
-    source = SOURCES[name]
-    text = "".join(read_blocks(find_file(name, seconds), source.encoding))
-    return Corpus(name, slice_between(text, source.start, source.end), source.title)

@@ -1,16 +1,12 @@
 """How good a model is: its surprise at a text, frozen or learning on. Built in notebooks 05_training and 07_better."""
 
 import itertools
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from charlstm.model import StepwiseLSTM, one_blas_thread, recall, weights_of
 from charlstm.pipeline import check_ids
 from charlstm.recipes import DynamicEvaluation
-
-if TYPE_CHECKING:
-    import keras
 
 
 def bits_per_char(

@@ -4,22 +4,19 @@ import contextlib
 import dataclasses
 import json
 import os
+import tempfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO
 
 import numpy as np
 
 from charlstm.data import Vocabulary
 from charlstm.model import StepwiseLSTM, build_model, check_weights, remember, sizes_of, weights_of
 
-if TYPE_CHECKING:
-    import keras
-
 PRETRAINED = Path(__file__).parent / "pretrained" / "grimm.safetensors"
 MODEL_FORMAT, STATE_FORMAT = "charlstm 1", "charlstm-checkpoint 3"
-DTYPES = "float32", "float16"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,20 +24,19 @@ class TrainingState:
     """All that a training is made of at the end of an epoch.
 
     settings: what must be the same when it goes on, such as the text and the recipe; progress: how far it has come;
-        both of what JSON can hold. vocabulary: of the text, or None.
+        both of what JSON can hold.
     variables: of model and optimizer. weights: that the model would have, were this the end.
     """
 
     settings: dict
     progress: dict
-    vocabulary: Vocabulary | None
     variables: list[np.ndarray]
     weights: list[np.ndarray]
 
 
 def save_model(
     path: str | os.PathLike,
-    model: "keras.Sequential",
+    model: "keras.Model",
     vocabulary: Vocabulary,
     card: dict | None = None,
     dtype: str = "float32",
@@ -48,7 +44,7 @@ def save_model(
     """Write the weights, the vocabulary and a model card to one .safetensors file, which can hold no code.
 
     card: what a reader should know of the model (text, recipe, losses), a dictionary of anything that JSON can hold.
-        The architecture and the versions of this package, Keras and TensorFlow are added to it.
+        The versions of this package, Keras and TensorFlow are added to it.
     dtype: of the weights in the file, ``"float32"``, or ``"float16"``, which halves it.
 
     An older file at ``path`` is replaced whole or not at all. Raises ValueError or TypeError like ``weights_of`` and
@@ -57,24 +53,18 @@ def save_model(
     """
     from importlib.metadata import version
 
-    if dtype not in DTYPES:
-        raise ValueError(f"the weights can be written as {' or '.join(DTYPES)}, not as {dtype!r}")
     path = path_to_write(path, ".safetensors")
     weights = {name: weight.astype(dtype) for name, weight in weights_of(model).items()}
     check_weights(weights, vocabulary)
-    vocab_size, embedding_dim, rnn_units = sizes_of(weights)
-    architecture = f"Embedding({vocab_size}, {embedding_dim}), LSTM({rnn_units}), Dense({vocab_size})"
     versions = {name: version(name) for name in ("charlstm", "keras", "tensorflow")}
-    card = to_json({**(card or {}), "architecture": architecture, "versions": versions})
-    metadata = {"format": MODEL_FORMAT, "vocabulary": to_json(vocabulary.chars), "card": card}
-    _write_arrays(path, weights, metadata)
+    facts = {"vocabulary": vocabulary.chars, "card": {**(card or {}), "versions": versions}}
+    _write(path, weights, MODEL_FORMAT, facts)
 
 
 def load_model(path: str | os.PathLike) -> tuple["keras.Sequential", Vocabulary]:
     """The model and vocabulary that ``save_model`` wrote to ``path``; its weights become float32 again.
 
-    The file of a ``train(..., checkpoint=path)`` will do, too: it gives the best weights until then. For the model,
-    ``train`` takes the recipe ``"fine_tune"`` if it is told no other.
+    For this model ``train`` takes the recipe ``"fine_tune"`` if it is told no other.
 
     Raises FileNotFoundError, or ValueError for a file that is damaged or not of this format. (Notebook 04_model.)
     """
@@ -97,19 +87,9 @@ def read_card(path: str | os.PathLike = PRETRAINED) -> dict:
 
 def read_model_file(path: str | os.PathLike = PRETRAINED) -> tuple[dict[str, np.ndarray], Vocabulary, dict]:
     """Weights (as ``weights_of``), vocabulary and card from a file; no Keras needed. Raises like ``load_model``."""
-    arrays, metadata = _read_arrays(path, MODEL_FORMAT, STATE_FORMAT)
-    with _naming(path, "a whole model"):
-        if metadata["format"] == STATE_FORMAT:
-            state = _state_of(arrays, metadata)
-            if state.vocabulary is None:
-                raise ValueError("it has no vocabulary: call train again, with ids of vocabulary.encode(text)")
-            arrays = dict(zip(StepwiseLSTM.weight_names, state.weights, strict=True))
-            card = {"checkpoint of": state.settings, **state.progress}
-        else:
-            card = json.loads(metadata["card"])
-        vocabulary = Vocabulary(json.loads(metadata["vocabulary"]))
-        if not isinstance(card, dict) or not {str(weight.dtype) for weight in arrays.values()} <= {*DTYPES}:
-            raise ValueError(f"its card is no dictionary, or its weights are not {' or '.join(DTYPES)}")
+    with _naming(path, "whole model"):
+        arrays, facts = _read(path, MODEL_FORMAT)
+        vocabulary, card = Vocabulary(facts["vocabulary"]), dict(facts["card"])
         check_weights(arrays, vocabulary)
     return {name: arrays[name].astype(np.float32) for name in StepwiseLSTM.weight_names}, vocabulary, card
 
@@ -118,25 +98,19 @@ def save_state(path: Path, state: TrainingState) -> None:
     """Write the state of a training to ``path``, of ``path_to_write``. Raises OSError if it can't be written."""
     arrays = {f"variable {i}": array for i, array in enumerate(state.variables)}
     arrays |= {f"weight {i}": array for i, array in enumerate(state.weights)}
-    facts = to_json({"settings": state.settings, "progress": state.progress})
-    chars = to_json(state.vocabulary and state.vocabulary.chars)
-    _write_arrays(path, arrays, {"format": STATE_FORMAT, "facts": facts, "vocabulary": chars})
+    _write(path, arrays, STATE_FORMAT, {"settings": state.settings, "progress": state.progress})
 
 
 def load_state(path: str | os.PathLike) -> TrainingState:
     """What ``save_state`` has written. Raises FileNotFoundError, or ValueError if the file is damaged or another."""
-    arrays, metadata = _read_arrays(path, STATE_FORMAT)
-    with _naming(path, "a whole checkpoint"):
-        return _state_of(arrays, metadata)
+    with _naming(path, "whole checkpoint"):
+        arrays, facts = _read(path, STATE_FORMAT)
+        parts = _numbered(arrays, "variable"), _numbered(arrays, "weight")
+        return TrainingState(dict(facts["settings"]), dict(facts["progress"]), *parts)
 
 
-def _state_of(arrays: dict[str, np.ndarray], metadata: dict[str, str]) -> TrainingState:
-    facts, chars = json.loads(metadata["facts"]), json.loads(metadata["vocabulary"])
-    numbered = [
-        [arrays[name] for i in range(len(arrays)) if (name := f"{kind} {i}") in arrays]
-        for kind in ("variable", "weight")
-    ]
-    return TrainingState(dict(facts["settings"]), dict(facts["progress"]), chars and Vocabulary(chars), *numbered)
+def _numbered(arrays: dict[str, np.ndarray], kind: str) -> list[np.ndarray]:
+    return [arrays[f"{kind} {i}"] for i in range(sum(name.startswith(kind) for name in arrays))]
 
 
 def to_json(value) -> str:
@@ -152,11 +126,13 @@ def to_json(value) -> str:
 
 @contextlib.contextmanager
 def _naming(path: str | os.PathLike, what: str) -> Iterator[None]:
-    # What is wrong within becomes one ValueError that names the file.
+    # Whatever is wrong with a strange file becomes one ValueError that names it.
     try:
         yield
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise ValueError(f"{path} is not {what}: {error}") from None
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # noqa: BLE001
+        raise ValueError(f"{path} is no {what}: {error}") from None
 
 
 def path_to_write(path: str | os.PathLike, ending: str) -> Path:
@@ -172,22 +148,17 @@ def path_to_write(path: str | os.PathLike, ending: str) -> Path:
     if not path.parent.is_dir():
         raise FileNotFoundError(f"there is no folder {path.parent}: make it first, or give another path than {path}")
     try:
-        _partial(path).touch()
-        _partial(path).unlink()
+        tempfile.TemporaryFile(dir=path.parent).close()
     except OSError as error:
         raise PermissionError(f"{path} can't be written ({error.strerror}): give a path in another folder") from None
     return path
-
-
-def _partial(path: Path) -> Path:
-    return path.with_name(f"{path.name}.{os.getpid()}.partial")
 
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[IO[bytes]]:
     """A file to write to, which in the end takes the place of ``path``: whatever happens meanwhile (an error, a kill, a
     power cut), the older file or the new one is there, whole. Raises OSError, saying why, if it can't be written."""
-    partial = _partial(path)
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     try:
         with partial.open("wb") as file:
             yield file
@@ -200,36 +171,34 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
         partial.unlink(missing_ok=True)
 
 
-def _write_arrays(path: Path, arrays: dict[str, np.ndarray], metadata: dict[str, str]) -> None:
+def _write(path: Path, arrays: dict[str, np.ndarray], kind: str, facts: dict) -> None:
     from safetensors.numpy import save
 
+    metadata = {"format": kind} | {name: to_json(fact) for name, fact in facts.items()}
     with replacing(path) as file:
         file.write(save(arrays, metadata | {"checksum": _checksum(arrays, metadata)}))
 
 
-def _read_arrays(path: str | os.PathLike, *formats: str) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    # All arrays of a .safetensors file in one of these formats, and its metadata, if it is whole.
+def _read(path: str | os.PathLike, kind: str) -> tuple[dict[str, np.ndarray], dict]:
+    # The arrays of a .safetensors file in this format, and its facts.
     from safetensors import safe_open
 
     path = Path(path).expanduser()
     if not path.is_file():
-        raise FileNotFoundError(f"there is no model file {path}: check the folder and the spelling")
-    try:
-        with safe_open(path, framework="numpy") as file:
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            metadata = file.metadata() or {}
-    except Exception as error:  # noqa: BLE001, such as AttributeError: NumPy lacks a type
-        raise ValueError(f"{path} is cut off, damaged or no .safetensors file ({error})") from None
-    if (found := metadata.get("format")) not in formats:
-        raise ValueError(f"{path} has the format {found!r}, but {' or '.join(formats)} is needed: give another file")
+        raise FileNotFoundError(f"there is no file {path}: check the folder and the spelling")
+    with safe_open(path, framework="numpy") as file:
+        arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        metadata = file.metadata() or {}
+    if (found := metadata.pop("format", None)) != kind:
+        raise ValueError(f"its format is {found!r}, but {kind!r} is needed")
     # Only files of version 0.1.0 have no checksum.
-    if metadata.get("checksum") not in (None, _checksum(arrays, metadata)):
-        raise ValueError(f"{path} is damaged (wrong checksum)")
-    return arrays, metadata
+    if (checksum := metadata.pop("checksum", None)) not in (None, _checksum(arrays, {"format": kind} | metadata)):
+        raise ValueError(f"it is damaged (checksum {checksum})")
+    return arrays, {name: json.loads(fact) for name, fact in metadata.items()}
 
 
 def _checksum(arrays: dict[str, np.ndarray], metadata: dict[str, str]) -> str:
-    checksum = zlib.crc32(repr(sorted(item for item in metadata.items() if item[0] != "checksum")).encode())
+    checksum = zlib.crc32(repr(sorted(metadata.items())).encode())
     for name, array in sorted(arrays.items()):
         checksum = zlib.crc32(repr((name, array.dtype.str, array.shape)).encode(), checksum)
         checksum = zlib.crc32(array.tobytes(), checksum)

@@ -2,8 +2,7 @@
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
 
 import numpy as np
 from threadpoolctl import ThreadpoolController
@@ -11,8 +10,8 @@ from threadpoolctl import ThreadpoolController
 from charlstm.data import Corpus, Vocabulary
 from charlstm.recipes import Recipe, find_recipe
 
-if TYPE_CHECKING:
-    import keras
+_COUNT = {"activation", "recurrent_activation", "use_bias", "return_sequences", "go_backwards"}  # for what is computed
+_FREE = "name", "dim", "units", "initializer", "seed"  # endings of settings that may be any
 
 
 def build_model(
@@ -35,15 +34,11 @@ def build_model(
     recipe, initializer = find_recipe(recipe), "uniform"
     if recipe.embeddings_stddev is not None:
         initializer = keras.initializers.RandomNormal(stddev=recipe.embeddings_stddev)
-    layers = [
-        keras.Input(shape=(None,), dtype="int32"),
-        keras.layers.Embedding(vocab_size, embedding_dim, embeddings_initializer=initializer),
-        keras.layers.LSTM(rnn_units, return_sequences=True),
-        keras.layers.Dense(vocab_size),
-    ]
-    if recipe.output_dropout:
-        layers.insert(-1, keras.layers.Dropout(recipe.output_dropout))
-    model = keras.Sequential(layers)
+    embedding = keras.layers.Embedding(vocab_size, embedding_dim, embeddings_initializer=initializer)
+    lstm = keras.layers.LSTM(rnn_units, return_sequences=True)
+    dense = keras.layers.Dense(vocab_size)
+    dropout = [keras.layers.Dropout(recipe.output_dropout)] if recipe.output_dropout else []
+    model = keras.Sequential([keras.Input((None,), dtype="int32"), embedding, lstm, *dropout, dense])
     remember(model, recipe=recipe)
     return model
 
@@ -58,39 +53,26 @@ def recall(model: "keras.Model", name: str) -> Recipe | Vocabulary | None:
     return getattr(model, "charlstm", {}).get(name)
 
 
-def layers_of(model: "keras.Model") -> list["keras.layers.Layer"]:
+def layers_of(model: "keras.Model", exactly: bool = False) -> list["keras.layers.Layer"]:
     """The Embedding, LSTM and Dense layer of ``model``; Dropout layers between them do not count.
 
-    Raises ValueError, naming what it found, if it has other layers than these, or computes otherwise with them than
-    ``build_model``'s do.
+    Raises ValueError, naming what it found, if it has other layers than these, or ones that compute otherwise than
+    ``build_model``'s; or, if ``exactly``, that learn otherwise.
     """
-    import keras
+    from keras.layers import LSTM, Dense, Dropout, Embedding
 
-    layers = [layer for layer in model.layers if not isinstance(layer, keras.layers.Dropout)]
-    expected = [keras.layers.Embedding, keras.layers.LSTM, keras.layers.Dense]
-    if len(layers) != 3 or not all(map(isinstance, layers, expected)):
+    layers = [layer for layer in model.layers if not isinstance(layer, Dropout)]
+    if [type(layer) for layer in layers] != [Embedding, LSTM, Dense]:
         found = ", ".join(type(layer).__name__ for layer in layers)
         raise ValueError(f"the model must be Embedding, LSTM, Dense, as build_model makes it, but has: {found}")
-    names = {"activation", "recurrent_activation", "use_bias", "return_sequences", "go_backwards"}
-    if difference := find_difference(layers, names.__contains__):
-        raise ValueError(difference)
-    return layers
-
-
-def find_difference(layers: list["keras.layers.Layer"], counts: Callable[[str], bool]) -> str | None:
-    """In which setting an Embedding, an LSTM and a Dense layer differ from ``build_model``'s, in words; None: in none.
-
-    counts: whether the setting of this name matters.
-    """
-    from keras.layers import LSTM, Dense, Embedding
-
     plain = Embedding(1, 1, dtype="float32"), LSTM(1, return_sequences=True, dtype="float32"), Dense(1, dtype="float32")
     for layer, other in zip(layers, plain, strict=True):
-        found = layer.get_config()
-        for name, needed in other.get_config().items():
-            if counts(name) and found.get(name) != needed:
-                return f"the layer {layer.name!r} has {name}={found.get(name)!r}: only {needed!r} will do here"
-    return None
+        found, needed = layer.get_config(), other.get_config()
+        for name in needed if exactly else needed.keys() & _COUNT:
+            if found.get(name) != needed[name] and not name.endswith(_FREE):
+                place = f"the layer {layer.name!r} has {name}={found.get(name)!r}"
+                raise ValueError(f"{place}: only {needed[name]!r} will do here")
+    return layers
 
 
 def weights_of(model: "keras.Model") -> dict[str, np.ndarray]:
@@ -111,16 +93,13 @@ def check_weights(weights: dict[str, np.ndarray], vocabulary: Vocabulary) -> Non
         raise TypeError(f"give a Vocabulary, such as corpus.vocabulary, not a {type(vocabulary).__name__}")
     if wrong := weights.keys() ^ {*StepwiseLSTM.weight_names}:
         raise ValueError(f"the weights lack, or should not have, {', '.join(sorted(wrong))}")
-    for name, shape in StepwiseLSTM.weight_shapes(1, 1, 1).items():
-        if weights[name].ndim != len(shape) or not weights[name].size:
-            raise ValueError(f"{name} has the shape {weights[name].shape}: it should have {len(shape)} dimensions")
-    sizes = sizes_of(weights)
-    if sizes[0] != len(vocabulary):
-        raise ValueError(f"the model knows {sizes[0]} characters, but the vocabulary {len(vocabulary)}")
-    for name, shape in StepwiseLSTM.weight_shapes(*sizes).items():
-        if weights[name].shape != shape:
+    if (known := weights["dense_bias"].size) != len(vocabulary):
+        raise ValueError(f"the model knows {known} characters, but the vocabulary {len(vocabulary)}")
+    embedding_dim, rnn_units = weights["embeddings"].size // known, weights["lstm_bias"].size // 4
+    for name, shape in StepwiseLSTM.weight_shapes(known, embedding_dim, rnn_units).items():
+        if weights[name].shape != shape or 0 in shape:
             raise ValueError(f"{name} has the shape {weights[name].shape}, but {shape} fits the other weights")
-        if not np.isfinite(weights[name]).all():
+        if weights[name].dtype.kind != "f" or not np.isfinite(weights[name]).all():
             raise ValueError(f"{name} holds NaN or infinity: the training went wrong, try a smaller learning rate")
 
 

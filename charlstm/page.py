@@ -6,25 +6,18 @@ import json
 import os
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from charlstm.data import Vocabulary
-from charlstm.model import check_weights, sizes_of, weights_of
 from charlstm.files import path_to_write, replacing, to_json
-
-if TYPE_CHECKING:
-    import keras
+from charlstm.model import check_weights, sizes_of, weights_of
 
 TEMPLATE = Path(__file__).parent / "page.html"
 
 
 def save_page(
-    path: str | os.PathLike,
-    model: "keras.Sequential | dict[str, np.ndarray]",
-    vocabulary: Vocabulary,
-    card: dict | None = None,
+    path: str | os.PathLike, model: "keras.Model | dict", vocabulary: Vocabulary, card: dict | None = None
 ) -> None:
     """Write one .html file in which the model lives: opened in any browser, offline, it writes text as ``Generator``
     does and shows what it expected at each character. It needs no server, loads nothing and sends nothing.

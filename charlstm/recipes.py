@@ -1,10 +1,6 @@
 """All choices of a training under one name. Used from notebook 05_training on."""
 
 import dataclasses
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    import keras
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,27 +53,15 @@ class Recipe:
         model.optimizer.build(model.trainable_variables)  # or else TensorFlow makes the step's graph twice
 
 
+_dropout = {"embedding_dropout": 0.2, "output_dropout": 0.5, "weight_drop": 0.3}
+_caution = {"weight_decay": 0.1, "average": 0.99, "scale_factor": 0.825}
 RECIPES = {
     # Chapter 16, exactly.
     "book": Recipe(None, learning_rate=0.001, schedule=False, clip_norm=None, epochs=20),
     # Cosine: Loshchilov & Hutter 2017. Clipping: Pascanu, Mikolov & Bengio 2013.
     "quick": Recipe(0.6, learning_rate=0.01, schedule=True, clip_norm=0.25, epochs=5),
     # For make_dataset(ids, seq_length=25, carry_state=True). Built in notebook 07_better.
-    "best": Recipe(
-        0.6,
-        learning_rate=0.008,
-        schedule=True,
-        clip_norm=0.25,
-        epochs=30,
-        carry_state=True,
-        embedding_dropout=0.2,
-        output_dropout=0.5,
-        weight_drop=0.3,
-        weight_decay=0.1,
-        average=0.99,
-        scale_factor=0.825,
-        keep_best=False,
-    ),
+    "best": Recipe(0.6, 0.008, True, 0.25, 30, carry_state=True, keep_best=False, **_dropout, **_caution),
     # For a model that is trained already, on more text of the same characters.
     "fine_tune": Recipe(0.6, learning_rate=0.003, schedule=True, clip_norm=0.25, epochs=3),
 }

@@ -1,11 +1,9 @@
 """Text from a trained model, one character after another. Built by hand in notebook 06_sampling."""
 
 import functools
-import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,9 +13,6 @@ from charlstm.evaluation import surprise
 from charlstm.files import PRETRAINED, read_model_file
 from charlstm.model import StepwiseLSTM, check_weights, one_blas_thread, weights_of
 from charlstm.pipeline import check_ids
-
-if TYPE_CHECKING:
-    import keras
 
 TEXTS_A_THREAD = 32  # fixed, so that the same seed gives the same texts with any number of processor cores
 
@@ -43,11 +38,7 @@ def choose(probabilities: np.ndarray, points: np.ndarray) -> np.ndarray:
 
 
 def draw(
-    logits: np.ndarray,
-    points: np.ndarray,
-    temperature: float = 1.0,
-    top_k: int | None = None,
-    top_p: float | None = None,
+    logits: np.ndarray, points: np.ndarray, temperature: float = 1, top_k: int | None = None, top_p: float | None = None
 ) -> np.ndarray:
     """One id for each row of ``logits``, ``[B, V]``. points: random numbers from 0 to 1, ``[B, 1]``.
 
@@ -97,8 +88,7 @@ class Generator:
 
     @classmethod
     def load(cls, path: str | os.PathLike = PRETRAINED) -> "Generator":
-        """A generator from a file of ``save_model`` or the checkpoint of a training, by default the model in this
-        package, without loading Keras."""
+        """A generator from a file of ``save_model``, by default the model in this package, without loading Keras."""
         weights, vocabulary, _ = read_model_file(path)
         return cls(StepwiseLSTM(weights), vocabulary)
 
@@ -116,13 +106,7 @@ class Generator:
         return surprise(self.network, check_ids(self.vocabulary.encode(text), least=2))
 
     def stream(
-        self,
-        prompt: str,
-        length: int = 500,
-        seed: int | None = None,
-        stop: str = "",
-        draw: Callable[..., np.ndarray] = draw,
-        **options: float,
+        self, prompt: str, length: int = 500, seed: int | None = None, stop: str = "", draw: Callable = draw, **options
     ) -> Iterator[str]:
         """An iterator over ``length`` new characters, each drawn from the model's probabilities when it is asked for.
 
@@ -134,14 +118,18 @@ class Generator:
 
         Raises ValueError or TypeError, before the first character, for a prompt or a number that can't be used.
         """
-        steps, rng = self._begin(prompt, length, stop, draw, options), np.random.default_rng(seed)
-        ids = steps((rng.random((1, 1)) for _ in range(length)))
+        logits, state, draw = self._begin(prompt, length, stop, draw, options)
+        rng = np.random.default_rng(seed)
+        ids = self._write(logits, state, draw, (rng.random((1, 1)) for _ in range(length)))
 
-        def next_char() -> str:
-            with one_blas_thread():  # not for longer: what is done between two characters may need more
-                return "".join(self.vocabulary.chars[row[0]] for row in itertools.islice(ids, 1))
+        def characters() -> Iterator[str]:
+            written = ""
+            while len(written) < length and not (stop and written.endswith(stop)):
+                with one_blas_thread():  # not for longer: what is done between two characters may need more
+                    written += self.vocabulary.chars[next(ids)[0]]
+                yield written[-1]
 
-        return iter(next_char, "")
+        return characters()
 
     def generate(self, prompt: str, length: int = 500, **options) -> str:
         """``prompt`` and ``length`` new characters after it. Options and errors are those of ``stream``."""
@@ -152,12 +140,13 @@ class Generator:
     ) -> list[str]:
         """``count`` texts that go on from one prompt, written side by side; options and errors as in ``stream``."""
         check_number("count", count, 1, whole=True)
-        steps = self._begin(prompt, length, stop, draw, options)
+        logits, state, draw = self._begin(prompt, length, stop, draw, options)
         points = np.random.default_rng(seed).random((length, count, 1))
 
-        def write(start: int) -> list[str]:
-            part = points[:, start : start + TEXTS_A_THREAD]
-            ids = np.array([*steps(part)], int).reshape(-1, part.shape[1])
+        def write(first: int) -> list[str]:
+            part = points[:, first : first + TEXTS_A_THREAD]
+            start, *states = (np.repeat(array, part.shape[1], axis=0) for array in (logits, *state))
+            ids = np.array([*self._write(start, states, draw, part)], int).reshape(-1, part.shape[1])
             texts = [self.vocabulary.decode(column) for column in ids.T]
             return [text[: text.find(stop) + len(stop)] if stop and stop in text else text for text in texts]
 
@@ -166,27 +155,20 @@ class Generator:
             parts = [*pool.map(write, range(0, count, TEXTS_A_THREAD))]
         return [prompt + text for part in parts for text in part]
 
-    def _begin(self, prompt: str, length: int, stop: str, draw: Callable, options: dict) -> Callable:
-        # Reads the prompt. All that can be wrong with prompt and numbers is found here, before anything is written.
+    def _begin(self, prompt: str, length: int, stop: str, draw: Callable, options: dict) -> tuple:
+        # Logits and state after the prompt, and how to draw. All that can be wrong is found here, before the first step.
         check_number("length", length, 0, whole=True)
+        self.vocabulary.encode(stop)
         (logits, state), draw = self._read(prompt), functools.partial(draw, **options)
         draw(logits, np.zeros((1, 1)))
-        return functools.partial(self._write, logits, state, draw, self.vocabulary.encode(stop))
+        return logits, state, draw
 
-    def _write(self, logits, state, draw: Callable, stop_ids: np.ndarray, points: Iterable) -> Iterator[np.ndarray]:
-        # The ids [B] of each new character, chosen by points of [B, 1], until all texts have ended with stop_ids.
-        latest, ended = [], False
-        for number, point in enumerate(points):
-            if number:
-                logits, state = self.network.step(ids, state)
-            elif len(point) > 1:
-                logits, *state = (np.repeat(array, len(point), axis=0) for array in (logits, *state))
-            yield (ids := draw(logits, point))
-            if len(stop_ids):
-                latest = [*latest, ids][-len(stop_ids) :]
-                ended |= len(latest) == len(stop_ids) and (np.transpose(latest) == stop_ids).all(axis=1)
-                if np.all(ended):
-                    return
+    def _write(self, logits, state, draw: Callable, points: Iterable) -> Iterator[np.ndarray]:
+        # The ids [B] of each new character, chosen by points of [B, 1].
+        for point in points:
+            ids = draw(logits, point)
+            yield ids
+            logits, state = self.network.step(ids, state)
 
     def _read(self, text: str) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
         # Logits and state after the whole text, from an empty state.

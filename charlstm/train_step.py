@@ -4,7 +4,7 @@ import keras
 import tensorflow as tf
 
 from charlstm.backprop import Weights, loss_and_gradients
-from charlstm.model import StepwiseLSTM, find_difference, layers_of
+from charlstm.model import StepwiseLSTM, layers_of
 from charlstm.recipes import RECIPES, Recipe
 
 MATMUL_DTYPES = "float32", "bfloat16"
@@ -23,20 +23,15 @@ class ByHand(keras.Sequential):
     """
 
     def __init__(
-        self,
-        model: keras.Sequential,
-        recipe: Recipe = RECIPES["quick"],
-        batch_size: int | None = None,
-        matmul_dtype: str = "float32",
-        seed: int = 0,
+        self, model: keras.Sequential, recipe: Recipe = RECIPES["quick"], batch_size=0, matmul_dtype="float32", seed=0
     ):
         rnn_units = layers_of(model)[1].units
         if matmul_dtype not in MATMUL_DTYPES:
             raise ValueError(f"matmul_dtype must be one of {', '.join(MATMUL_DTYPES)}, but is {matmul_dtype!r}")
         super().__init__([keras.Input((None,), dtype="int32"), *model.layers])
-        self.recipe, self.matmul_dtype, self.seed = recipe, matmul_dtype, seed
+        self.recipe, self.matmul_dtype, self.seed = recipe, matmul_dtype, seed % 2**31
         self.mean_loss = keras.metrics.Mean("loss")
-        zeros = tf.zeros((batch_size or 0, rnn_units))
+        zeros = tf.zeros((batch_size, rnn_units))
         self.carried = [tf.Variable(zeros), tf.Variable(zeros)] if recipe.carry_state else None
         self.learn = tf.function(self.loss_and_gradients)  # Keras's own graph could not hold its loops
 
@@ -48,7 +43,7 @@ class ByHand(keras.Sequential):
 
     def train_step(self, data: tuple[tf.Tensor, tf.Tensor]) -> dict[str, tf.Tensor]:
         """Learn from inputs and targets, ids ``[B, T]``: one step of Keras's ``fit``."""
-        inputs, targets = data
+        inputs, targets, *_ = data
         loss, gradients = self.learn(inputs, targets)
         self.optimizer.apply(gradients, self.trainable_variables)
         self.mean_loss.update_state(loss, sample_weight=tf.size(targets))
@@ -82,15 +77,16 @@ class ByHand(keras.Sequential):
         return masks
 
 
-def obstacle_by_hand(model: keras.Model) -> str | None:
-    """Why the step by hand can't stand for Keras's own for ``model``, in words; None if it can."""
+def obstacle_by_hand(model: keras.Model, on_gpu: bool = False) -> str | None:
+    """Why the step by hand can't stand for Keras's own for ``model``, in words; None if it can. on_gpu: not for that."""
     try:
-        layers = layers_of(model)
+        layers = layers_of(model, exactly=True)
     except ValueError as error:
         return str(error)
     if model.layers[:2] + model.layers[-1:] != layers:
         return "a Dropout layer stands elsewhere than after the LSTM"
-    return find_difference(layers, lambda name: not name.endswith(("name", "dim", "units", "initializer", "seed")))
+    has_gpu = not on_gpu and tf.config.list_physical_devices("GPU")
+    return "a GPU is there, on which Keras's own layers are faster" if has_gpu else None
 
 
 def variables_of(model: keras.Model) -> list[keras.Variable]:

@@ -3,29 +3,25 @@
 import dataclasses
 import hashlib
 import json
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from charlstm.console import say, someone_watches
 from charlstm.evaluation import bits_per_char
 from charlstm.files import TrainingState, load_state, path_to_write, to_json
-from charlstm.model import layers_of, recall, remember, weights_of
-from charlstm.pipeline import Batches, check_dataset, check_ids
+from charlstm.model import recall, remember, weights_of
+from charlstm.pipeline import Batches, check_ids
 from charlstm.recipes import Recipe, find_recipe
 from charlstm.sampling import Generator
-
-if TYPE_CHECKING:
-    import keras
-    import tensorflow as tf
 
 
 def train(
     model: "keras.Model",
-    dataset: "Batches | tf.data.Dataset",
+    dataset: Batches,
     recipe: str | Recipe | None = None,
     epochs: int | None = None,
     held_out_ids: np.ndarray | None = None,
@@ -38,7 +34,7 @@ def train(
 
     model: of ``build_model``, for which each step is the one written by hand (``charlstm.train_step``); with another
         Keras model from ids to logits, or on a GPU, it is Keras's own, and a line says so and why.
-    dataset: batches of (input, target), from ``make_dataset`` or a ``tf.data.Dataset`` of your own.
+    dataset: of ``make_dataset``. (For a pipeline of your own call ``fit`` of ``charlstm.train_step.ByHand``.)
     recipe: ``"quick"``, ``"book"``, ``"best"``, ``"fine_tune"`` or a ``Recipe``: learning rate, schedule, clipping ...;
         None: that of ``build_model`` or ``load_model``. epochs: another number.
     held_out_ids: ids, ``[n]``, that are not in ``dataset``. They are measured after each epoch (``bits_per_char``), and
@@ -57,9 +53,8 @@ def train(
     """
     recipe = find_recipe(recipe or recall(model, "recipe") or "quick", epochs)
     path = None if checkpoint is None else path_to_write(checkpoint, ".safetensors")
-    check_model(model, dataset, recipe)
-    check_texts(model, dataset, held_out_ids, sample_prompt)
-    settings = {} if path is None else describe(model, dataset, recipe, held_out_ids, matmul_dtype)
+    check(model, dataset, recipe, held_out_ids, sample_prompt)
+    settings = describe(model, dataset, recipe, held_out_ids, matmul_dtype)
     if path and path.exists():
         state = go_on(path, settings, recipe)
     else:
@@ -68,19 +63,29 @@ def train(
     return fit(learner, dataset, recipe, state, held_out_ids, path, sample_prompt, callbacks)
 
 
-def check_model(model: "keras.Model", dataset: "Batches | tf.data.Dataset", recipe: Recipe) -> None:
-    """Raises ValueError unless ``model`` was built for ``recipe``, or is trained already, and ``dataset`` carries the
-    state if the recipe does."""
+def check(model: "keras.Model", dataset: Batches, recipe: Recipe, held_out_ids, prompt: str | None) -> None:
+    """Raises TypeError or ValueError unless ``model`` was built for ``recipe``, or is trained already, and can learn from
+    ``dataset``, be measured and write; from now on it remembers its characters."""
+    if not isinstance(dataset, Batches):
+        raise TypeError(
+            "train takes make_dataset(ids): for a pipeline of your own, fit charlstm.train_step.ByHand(model)"
+        )
     if not model.built:
         model(np.zeros((1, 1), np.int32))  # without an Input, Keras makes the weights at the first call
     built = recipe if is_trained(model) else recall(model, "recipe") or recipe
     for name in "embeddings_stddev", "output_dropout":
         if (here := getattr(recipe, name)) != (there := getattr(built, name)):
             raise ValueError(f"the model was built with {name}={there}, the recipe has {here}: build it with the same")
-    if recipe.carry_state != getattr(dataset, "carry_state", False):
+    if recipe.carry_state != dataset.carry_state:
         raise ValueError(f"this recipe needs make_dataset(ids, carry_state={recipe.carry_state})")
-    if recipe.scale_factor != 1:
-        layers_of(model)
+    vocab_size, vocabulary = model.output_shape[-1], recall(model, "vocabulary") or dataset.vocabulary
+    check_ids(dataset.ids, vocab_size, vocabulary)
+    if held_out_ids is not None:
+        check_ids(held_out_ids, vocab_size, vocabulary, least=2)
+        weights_of(model)
+    if prompt is not None:
+        Generator.from_model(model, dataset.vocabulary).generate(prompt, 1)
+    remember(model, vocabulary=vocabulary)
 
 
 def is_trained(model: "keras.Model") -> bool:
@@ -88,60 +93,23 @@ def is_trained(model: "keras.Model") -> bool:
     return bool(np.any(model.get_weights()[-1]))
 
 
-def check_texts(
-    model: "keras.Model",
-    dataset: "Batches | tf.data.Dataset",
-    held_out_ids: np.ndarray | None,
-    sample_prompt: str | None,
-) -> None:
-    """Raises TypeError or ValueError for what ``model`` can't learn, or be measured by; it remembers its characters."""
-    vocab_size = getattr(model, "output_shape", [None])[-1]
-    vocabulary = recall(model, "vocabulary") or getattr(dataset, "vocabulary", None)
-    check_dataset(dataset, vocab_size, vocabulary)
-    if held_out_ids is not None:
-        check_ids(held_out_ids, vocab_size, vocabulary, least=2)
-        weights_of(model)
-    if sample_prompt is not None:
-        if vocabulary is None:
-            raise ValueError("sample_prompt needs a vocabulary: take make_dataset(vocabulary.encode(text))")
-        Generator.from_model(model, vocabulary).generate(sample_prompt, 1)
-    if vocabulary:
-        remember(model, vocabulary=vocabulary)
-
-
-def describe(
-    model: "keras.Model", dataset: Batches, recipe: Recipe, held_out_ids: np.ndarray | None, matmul_dtype: str
-) -> dict:
-    """What must be the same when a training goes on, as JSON gives it back. Raises ValueError for a dataset that is not
-    of ``make_dataset``."""
-    if not isinstance(dataset, Batches):
-        raise ValueError("checkpoint needs a dataset of make_dataset: no other can begin with an epoch in the middle")
-    layers = {
-        f"{number} {type(layer).__name__} {name}": value
-        for number, layer in enumerate(model.layers, 1)
-        for name, value in layer.get_config().items()
-        if name != "name"
-    }
+def describe(model: "keras.Model", dataset: Batches, recipe: Recipe, held_out_ids, matmul_dtype: str) -> dict:
+    """What must be the same when a training goes on, as JSON gives it back."""
+    layers = [f"{type(layer).__name__} of {layer.count_params():,} numbers" for layer in model.layers]
     held_out = held_out_ids if held_out_ids is None else hashlib.sha256(np.array(held_out_ids, np.int32)).hexdigest()
-    choices = dataclasses.asdict(recipe) | {"matmul_dtype": matmul_dtype, "held-out text": held_out}
-    del choices["epochs"]  # more of them may be asked for later
-    return json.loads(to_json(layers | choices | dataset.describe()))
+    settings = {"layers": layers, "matmul_dtype": matmul_dtype, "held-out text": held_out, **dataset.describe()}
+    settings |= dataclasses.asdict(recipe) | {"epochs": None}  # more of them may be asked for later
+    return json.loads(to_json(settings))
 
 
-def begin(
-    model: "keras.Model", dataset: "Batches | tf.data.Dataset", recipe: Recipe, held_out_ids, settings: dict
-) -> TrainingState:
+def begin(model: "keras.Model", dataset: Batches, recipe: Recipe, held_out_ids, settings: dict) -> TrainingState:
     """The state of a training before its first epoch. What is trained already is measured."""
-    progress = {
-        "history": {},
-        "seed": getattr(dataset, "seed", 0),
-        "schedule_epochs": recipe.epochs,
-        "best_bits": np.inf,
-    }
+    best = {"bits": math.inf, "epoch": 0}
     if held_out_ids is not None and is_trained(model):
-        progress["best_bits"] = bits_per_char(model, held_out_ids)
-        say(f"before the training: held out {progress['best_bits']:.3f} bits per character")
-    return TrainingState(settings, progress, recall(model, "vocabulary"), [], model.get_weights())
+        best["bits"] = bits_per_char(model, held_out_ids)
+        say(f"before the training: held out {best['bits']:.3f} bits per character")
+    progress = {"history": {}, "best": best, "seed": dataset.chosen_seed, "schedule_epochs": recipe.epochs}
+    return TrainingState(settings, progress, [], model.get_weights())
 
 
 def go_on(path: Path, settings: dict, recipe: Recipe) -> TrainingState:
@@ -149,12 +117,10 @@ def go_on(path: Path, settings: dict, recipe: Recipe) -> TrainingState:
 
     Raises ValueError if it is of another training, saying what differs, or beyond the epochs that are asked for."""
     state = load_state(path)
-    names = [name for name in sorted({*settings, *state.settings}) if settings.get(name) != state.settings.get(name)]
-    if names:
-        differing = "; ".join(
-            f"{name} {state.settings.get(name)!r} there, {settings.get(name)!r} here" for name in names
-        )
-        raise ValueError(f"{path} is the checkpoint of another training ({differing}): give another path")
+    for name in sorted({*settings, *state.settings}):
+        if (there := state.settings.get(name)) != (here := settings.get(name)):
+            differing = f"{name} {there!r} there, {here!r} here"
+            raise ValueError(f"{path} is the checkpoint of another training ({differing}): give another path")
     done, planned = len(state.progress["history"]["loss"]), state.progress["schedule_epochs"]
     if done > recipe.epochs:
         raise ValueError(f"{path.name} has {done} epochs already, more than {recipe.epochs}: give epochs={done}")
@@ -165,31 +131,21 @@ def go_on(path: Path, settings: dict, recipe: Recipe) -> TrainingState:
 
 
 def compile_learner(
-    model: "keras.Model",
-    dataset: "Batches | tf.data.Dataset",
-    recipe: Recipe,
-    state: TrainingState,
-    matmul_dtype: str,
+    model: "keras.Model", dataset: Batches, recipe: Recipe, state: TrainingState, matmul_dtype: str
 ) -> "keras.Model":
-    """What is to be fitted, compiled, in the ``state``: the layers of ``model`` with the step by hand, or the model itself
+    """What Keras is to fit, compiled, in the ``state``: the layers of ``model`` with the step by hand, or the model itself
     where that does not apply. Raises ValueError if it must apply."""
-    import tensorflow as tf
-
     from charlstm.train_step import ByHand, obstacle_by_hand, variables_of
 
     dataclasses.replace(recipe, epochs=state.progress["schedule_epochs"]).compile(model, len(dataset))
     must = recipe.carry_state or recipe.embedding_dropout or recipe.weight_drop or matmul_dtype != "float32"
-    obstacle = obstacle_by_hand(model)
-    if obstacle and must:
-        raise ValueError(f"carried state, dropout of weights and matmul_dtype need the step by hand: {obstacle}")
-    if not obstacle and not must and tf.config.list_physical_devices("GPU"):
-        obstacle = "a GPU is there, on which Keras's own layers are faster"
-    if obstacle:
+    if obstacle := obstacle_by_hand(model, on_gpu=must):
+        if must:
+            raise ValueError(f"carried state, dropout of weights and matmul_dtype need the step by hand: {obstacle}")
         say(f"Training with Keras's own step, because the one by hand does not apply here: {obstacle}.")
         learner = model
     else:
-        seed = state.progress["seed"] % 2**31
-        learner = ByHand(model, recipe, getattr(dataset, "batch_size", None), matmul_dtype, seed)
+        learner = ByHand(model, recipe, dataset.batch_size, matmul_dtype, state.progress["seed"])
         learner.compile(model.optimizer, model.loss, jit_compile=False)
     for variable, value in zip(variables_of(learner), state.variables, strict=bool(state.variables)):
         variable.assign(value)
@@ -198,43 +154,27 @@ def compile_learner(
 
 def fit(
     learner: "keras.Model",
-    dataset: "Batches | tf.data.Dataset",
+    dataset: Batches,
     recipe: Recipe,
     state: TrainingState,
-    held_out_ids: np.ndarray | None,
-    path: Path | None,
-    sample_prompt: str | None,
-    callbacks: Sequence["keras.callbacks.Callback"],
+    held_out_ids,
+    path,
+    prompt,
+    callbacks,
 ) -> dict[str, list[float]]:
     """Keras's ``fit`` from ``state`` on, with what happens after each epoch. Returns the history of all epochs."""
-    import keras
-
     from charlstm.callbacks import BestWeights, Checkpoint, FiniteLoss, Report, TextLine
 
-    is_ours, before = isinstance(dataset, Batches), state.progress["history"]
-    done = len(before.get("loss", []))
-    best = BestWeights(held_out_ids, recipe, state.progress["best_bits"], state.weights)
-    each_epoch = [FiniteLoss(), best]
-    each_epoch += [Checkpoint(path, state, best)] if path else []
-    each_epoch += [keras.callbacks.ProgbarLogger()] if someone_watches() else []
-    each_epoch += [Report(dataset.n_windows * dataset.seq_length if is_ours else None)]
-    each_epoch += [TextLine(sample_prompt, state.vocabulary, recipe)] if sample_prompt is not None else []
-    settings = {"steps_per_epoch": len(dataset)} if is_ours else {}
+    before, done = state.progress["history"], len(state.progress["history"].get("loss", []))
+    best = BestWeights(held_out_ids, recipe, **state.progress["best"], weights=state.weights)
+    ours = [FiniteLoss(), best, *([Checkpoint(path, state, best)] if path else [])]
+    ours += [Report(dataset.n_windows * dataset.seq_length)]
+    ours += [TextLine(prompt, dataset.vocabulary, recipe)] if prompt is not None else []
+    settings = {"epochs": recipe.epochs, "initial_epoch": done, "steps_per_epoch": len(dataset), "shuffle": False}
+    settings |= {"callbacks": [*ours, *callbacks], "verbose": int(someone_watches())}
     try:
-        new = learner.fit(
-            dataset.batches_from(done, state.progress["seed"]) if is_ours else dataset,
-            epochs=recipe.epochs,
-            initial_epoch=done,
-            callbacks=[*each_epoch, *callbacks],
-            verbose=int(someone_watches()),
-            **settings,
-        ).history
+        new = learner.fit(dataset.batches_from(done, state.progress["seed"]), **settings).history
     except KeyboardInterrupt:
         say("Interrupted: the model has the weights of this moment.")
         raise
-    history = {name: [*before.get(name, []), *new.get(name, [])] for name in {**before, **new}}
-    bits = history.get("held_out_bits", [])
-    if recipe.keep_best and bits and bits[-1] != best.best_bits:
-        which = f"of epoch {bits.index(best.best_bits) + 1}" if best.best_bits in bits else "it came with"
-        say(f"The model has the weights {which}, the best on the held-out text.")
-    return history
+    return {name: [*before.get(name, []), *new.get(name, [])] for name in {**before, **new}}

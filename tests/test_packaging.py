@@ -1,6 +1,7 @@
 """What holds the package together: its imports, its size, its one face, and the files that are made from others."""
 
 import ast
+import inspect
 import re
 import shutil
 import subprocess
@@ -21,7 +22,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["
 CORE = sorted((ROOT / "charlstm").glob("*.py"))
 COURSE = sorted((ROOT / "charlstm" / "course").rglob("*.py"))
 NOTEBOOKS = [path for path in (ROOT / "notebooks").rglob("[0-9]*.ipynb") if ".ipynb_checkpoints" not in path.parts]
-PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("notebooks/**/*.md")]
+PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), ROOT / "notebooks" / "README.md"]
 
 
 def test_import_is_light():
@@ -91,7 +92,7 @@ READ = [*NOTEBOOKS, *(ROOT / "notebooks").glob("[!c]*.py"), ROOT / "README.md", 
 
 @pytest.mark.parametrize("path", READ, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_readers_use_only_what_the_package_offers(path):
-    offered = {f"charlstm.{name}" for name in charlstm.__all__}
+    offered = {f"charlstm.{name}" for name in charlstm.__all__ if not inspect.ismodule(getattr(charlstm, name))}
     offered |= set(re.findall(r"charlstm(?:\.\w+)+", charlstm.__doc__))
     source = read_source(path)
     used = set(re.findall(r"\bcharlstm(?:\.\w+)+", re.sub("from charlstm.* import", "", source)))
@@ -164,9 +165,8 @@ def test_the_course_itself_is_no_folder_to_pack_into(tmp_path):
 
 def start(folder):
     code = "import charlstm, os, sys; print(sys.prefix, os.environ['CHARLSTM_DATA'])"
-    return subprocess.run(
-        [sys.executable, folder / "start.py", "-c", code], capture_output=True, text=True, check=False
-    )
+    command = [sys.executable, "start.py", "-c", code]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
 
 
 def make_wheel(folder, tag):
@@ -179,6 +179,7 @@ def make_wheel(folder, tag):
         wheel.writestr(f"{about}/RECORD", "")
 
 
+@pytest.mark.long
 def test_a_room_starts_wherever_it_was_copied(tmp_path):
     (tmp_path / "room" / "wheels").mkdir(parents=True)
     shutil.copy(ROOT / "tools" / "start.py", tmp_path / "room")

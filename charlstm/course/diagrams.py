@@ -5,16 +5,12 @@ white, so that a dark notebook shows the figures, too.
 """
 
 import functools
-from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib import font_manager
 
 from charlstm.console import say
-
-if TYPE_CHECKING:
-    import keras
 
 BLUE, ORANGE, GREY, PURPLE = "#1f5fa8", "#d9720b", "#8a8a8a", "#7a3b9a"
 LEGEND = "(␣ space, ↵ new line)"

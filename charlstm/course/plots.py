@@ -9,8 +9,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib import colors, ticker
 
-from charlstm.data import Vocabulary
 from charlstm.course.diagrams import BLUE, GREY, LEGEND, LETTER, ORANGE, PURPLE, monospaced, new_figure, symbols
+from charlstm.data import Vocabulary
 
 
 def character_frequencies(text: str, count: int = 30) -> None:

@@ -9,6 +9,7 @@ Grimm, after training on the first eight; only then come nine tenths and the las
 import ast
 import dataclasses
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import keras
@@ -42,18 +43,16 @@ def is_definition(node: ast.stmt) -> bool:
     return isinstance(node, ast.Import | ast.ImportFrom | ast.FunctionDef | ast.ClassDef)
 
 
-def build(name: str, vocab_size: int) -> keras.Model:
+def build(name: str, vocab_size: int, built: dict) -> keras.Model:
     """The model of a name such as "LSTM", "Transformer, no dropout" (1.6 million numbers), "small LSTM" (0.4 million, no
     dropout) or, as small, "LSTM, with positions"."""
-    keras.utils.set_random_seed(SEED)
-    built = read_notebook()
     is_small = "small" in name or "positions" in name
     has_dropout = not is_small and "no dropout" not in name
     if "without positions" in name:
         built["Positions"] = lambda longest: keras.layers.Identity()
     if "Transformer" in name:
         return built["transformer"](vocab_size, 128 if is_small else 256, dropout=0.1 if has_dropout else 0.0)
-    rate = charlstm.RECIPES["best"].output_dropout if has_dropout else 0
+    rate = charlstm.RECIPES["best"].output_dropout if has_dropout else 0.0
     recipe = dataclasses.replace(charlstm.RECIPES["quick"], output_dropout=rate)
     model = charlstm.build_model(vocab_size, *((128, 256) if is_small else (256, 512)), recipe=recipe)
     if "positions" not in name:
@@ -64,22 +63,38 @@ def build(name: str, vocab_size: int) -> keras.Model:
 
 
 def race(
-    runs: list[tuple[str, float]], seconds: float, train_ids: charlstm.Ids, held_out_ids: charlstm.Ids, measured=1
+    runs: list[tuple[str, float]],
+    seconds: float,
+    train_ids: charlstm.Ids,
+    held_out_ids: charlstm.Ids,
+    measurements: int = 1,
 ) -> list[dict]:
     """Train a model for each (name, rate), in turns, and measure it so many times; its last bits are ``bits``."""
-    built = read_notebook()
-    results = [{"name": name, "rate": rate, "curve": []} for name, rate in runs]
+    results = [{"name": name, "rate": rate, "curve": [], "steps": 0} for name, rate in runs]
+    racers = []
     for run in results:
-        run["model"] = build(run["name"], len(train_ids.vocabulary))
-    racers = [built["learn"](run["model"], run["rate"], seconds, train_ids, TURNS) for run in results]
+        keras.utils.set_random_seed(SEED)
+        built = run["built"] = read_notebook()
+        built["random_windows"] = counted(built["random_windows"], run)
+        run["model"] = build(run["name"], len(train_ids.vocabulary), built)
+        racers.append(built["learn"](run["model"], run["rate"], seconds, train_ids, TURNS))
     for turn, clocks in enumerate(zip(*racers, strict=True), 1):
-        if turn % (TURNS // measured):
-            continue
         for run, clock in zip(results, clocks, strict=True):
-            run["bits"] = round(float(built["held_out_bits"](run["model"], held_out_ids)), 4)
-            run["curve"].append((round(clock, 1), run["bits"]))
-            print(run["name"], run["rate"], *run["curve"][-1], flush=True)
+            if turn % (TURNS // measurements) == 0:
+                run["bits"] = round(float(run["built"]["held_out_bits"](run["model"], held_out_ids)), 4)
+                run["curve"].append((round(clock, 1), run["bits"]))
+                print(run["name"], run["rate"], *run["curve"][-1], flush=True)
     return results
+
+
+def counted(draw: Callable, run: dict) -> Callable:
+    """The notebook's function that draws a batch, which counts the run's steps."""
+
+    def draw_and_count(*arguments):
+        run["steps"] += 1
+        return draw(*arguments)
+
+    return draw_and_count
 
 
 def best(runs: list[dict], name: str) -> dict:
@@ -102,39 +117,32 @@ def search(seconds: float) -> tuple[list[dict], list[dict]]:
     return tried, race(kinds, seconds / 5, *ids)
 
 
-def shares_by_distance(model: keras.Model, ids: charlstm.Ids) -> list[list[float]]:
+def shares_by_distance(run: dict, ids: charlstm.Ids) -> list[list[float]]:
     """For each head of each block, the mean share that it gives to what is 0, 1 ... 15 characters back."""
-    built = read_notebook()
-    windows = np.array(ids)[np.arange(100)[:, None] * 200 + np.arange(built["LENGTH"])]
-    shares = built["shares_of_heads"](model, windows)  # [blocks, windows, heads, places, places]
+    windows = np.array(ids)[np.arange(100)[:, None] * 200 + np.arange(run["built"]["LENGTH"])]
+    shares = run["built"]["shares_of_heads"](run["model"], windows)  # [blocks, windows, heads, places, places]
     diagonals = [np.diagonal(shares, -distance, 3, 4)[..., 16 - distance :] for distance in range(16)]
     return np.array([diagonal.mean(axis=(1, 3)).ravel() for diagonal in diagonals]).T.astype(float).round(3).tolist()
 
 
 def main(seconds: float = 300) -> None:
-    built = read_notebook()
     tried, with_and_without = search(seconds)
     _, head, tail = read_grimm()
     chosen = [(run["name"], run["rate"]) for run in (best(tried, name) for name in RATES)]
-    results, runs = race(chosen, seconds, head, tail, 15), {}
+    results = race(chosen, seconds, head, tail, measurements=15)
+    built = read_notebook()
     for run in results:
         context = built["bits_with_context"](run["model"], tail, LENGTHS, 2000)
-        runs[run["name"].split(",")[0]] = {
-            "name": run["name"],
-            "rate": run["rate"],
-            "curve": run["curve"],
-            "steps": int(run["model"].optimizer.iterations),
-            "parameters": run["model"].count_params(),
-            "context": [round(bits, 4) for bits in context],
-        }
+        run |= {"parameters": run["model"].count_params(), "context": [round(bits, 4) for bits in context]}
+    kept = "name", "rate", "curve", "steps", "parameters", "context"
     written = {
         "seconds": seconds,
         "characters_a_step": built["BATCH"] * built["LENGTH"],
         "rates_tried": [{key: run[key] for key in ("name", "rate", "bits")} for run in tried],
-        "runs": runs,
+        "runs": {run["name"].split(",")[0]: {key: run[key] for key in kept} for run in results},
         "positions": {run["name"]: run["bits"] for run in with_and_without},
         "context_lengths": LENGTHS,
-        "shares_by_distance": shares_by_distance(results[1]["model"], tail),
+        "shares_by_distance": shares_by_distance(results[1], tail),
     }
     write_recorded("attention", written)
 

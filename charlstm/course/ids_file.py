@@ -2,13 +2,15 @@
 
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
 from charlstm.console import say
-from charlstm.data import Ids, Vocabulary, find_own, read_files
+from charlstm.data import Ids, Vocabulary, find_own
 from charlstm.files import path_to_write, replacing, to_json
+from charlstm.sources import read_blocks
 
 
 def encode_file(source: str | os.PathLike | list, target: str | os.PathLike, encoding: str = "utf-8") -> Ids:
@@ -21,7 +23,7 @@ def encode_file(source: str | os.PathLike | list, target: str | os.PathLike, enc
     """
     target, paths = path_to_write(target, ".npy"), find_own(source)
     chars, length = set(), 0
-    for block in read_files(paths, encoding):
+    for block in _blocks(paths, encoding):
         chars |= set(block)
         length += len(block)
     vocabulary = Vocabulary("".join(sorted(chars)))
@@ -29,7 +31,7 @@ def encode_file(source: str | os.PathLike | list, target: str | os.PathLike, enc
     with replacing(target) as file:
         header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": (length,)}
         np.lib.format.write_array_header_1_0(file, header)
-        for block in read_files(paths, encoding):
+        for block in _blocks(paths, encoding):
             file.write(vocabulary.encode(block).astype(dtype).tobytes())
         file.write(to_json(vocabulary.chars).encode())
     say(f"{target.name}: {length:,} characters, {len(vocabulary)} unique")
@@ -50,3 +52,10 @@ def open_ids(path: str | os.PathLike) -> Ids:
     ids = mapped.view(Ids)
     ids.vocabulary = vocabulary
     return ids
+
+
+def _blocks(paths: list[Path], encoding: str) -> Iterator[str]:
+    # The texts of all files, joined by line ends, in pieces of about a million characters.
+    for number, path in enumerate(paths):
+        yield "\n" * (number > 0)
+        yield from read_blocks(path, encoding)
