@@ -1,7 +1,6 @@
 """What happens after an epoch: Keras callbacks that work in anybody's ``fit``. Built in notebook 05_training."""
 
 import contextlib
-import dataclasses
 import math
 import time
 from collections.abc import Iterator
@@ -34,22 +33,9 @@ def finished(model: keras.Model, recipe: Recipe) -> Iterator[None]:
         model.set_weights(weights)
 
 
-class FiniteLoss(keras.callbacks.Callback):
-    """Stops at a loss that is no number: raises FloatingPointError, and the model has the weights from before the epoch."""
-
-    def on_epoch_begin(self, epoch, logs=None):
-        self.epoch, self.weights = epoch, self.model.get_weights()
-
-    def on_train_batch_end(self, batch, logs=None):
-        if not math.isfinite(logs["loss"]):
-            self.model.set_weights(self.weights)
-            place = f"epoch {self.epoch + 1} of {self.params['epochs']}, step {batch + 1} of {self.params['steps']}"
-            advice = "try a smaller learning_rate, or clip_norm=1.0; the model has its weights from before it"
-            raise FloatingPointError(f"the loss became {logs['loss']} in {place}: {advice}")
-
-
 class BestWeights(keras.callbacks.Callback):
-    """Measures ``held_out_bits`` after each epoch, and in the end gives the model the weights of the best one.
+    """Measures ``held_out_bits`` after each epoch, and in the end gives the model the weights of the best one. A loss that
+    is no number ends the training with a FloatingPointError.
 
     held_out_ids: ``[n]``; None: nothing is measured, and the last epoch counts as the best.
     recipe: averaging and scaling of the weights before they are measured; whether it is not the last that is kept.
@@ -64,6 +50,10 @@ class BestWeights(keras.callbacks.Callback):
         self.bits, self.epoch, self.weights = bits, epoch, weights
 
     def on_epoch_end(self, epoch, logs=None):
+        if not math.isfinite(logs["loss"]):
+            self.model.set_weights(self.weights)
+            advice = "try a smaller learning_rate, or clip_norm=1.0; the model has its best weights from before it"
+            raise FloatingPointError(f"the loss became {logs['loss']} in epoch {epoch + 1}: {advice}")
         with finished(self.model, self.recipe):
             bits = self.bits
             if self.held_out_ids is not None:
@@ -79,23 +69,22 @@ class BestWeights(keras.callbacks.Callback):
 
 
 class Checkpoint(keras.callbacks.Callback):
-    """Writes all that the training is made of to ``path`` after each epoch.
+    """Keeps the ``history``, and after each epoch all that the training is made of in the file ``path``, if there is one.
 
     state: what it began with; best: stands before this in the list of callbacks, and has the weights to keep.
     """
 
-    def __init__(self, path: Path, state: TrainingState, best: BestWeights):
+    def __init__(self, path: Path | None, state: TrainingState, best: BestWeights):
         super().__init__()
-        self.path, self.state, self.best = path, state, best
-        self.history = state.progress["history"]
+        self.path, self.state, self.best, self.history = path, state, best, state.progress["history"]
 
     def on_epoch_end(self, epoch, logs=None):
         self.history = {name: [*self.history.get(name, []), float(value)] for name, value in logs.items()}
         best = {"bits": self.best.bits, "epoch": self.best.epoch}
         progress = self.state.progress | {"history": self.history, "best": best}
         variables = [np.asarray(variable) for variable in variables_of(self.model)]
-        changes = {"progress": progress, "variables": variables, "weights": self.best.weights}
-        save_state(self.path, dataclasses.replace(self.state, **changes))
+        if self.path:
+            save_state(self.path, TrainingState(self.state.settings, progress, variables, self.best.weights))
 
 
 class Report(keras.callbacks.ProgbarLogger):
@@ -116,7 +105,7 @@ class Report(keras.callbacks.ProgbarLogger):
 
     def on_epoch_end(self, epoch, logs=None):
         super().on_epoch_end(epoch, logs)
-        done, epochs = epoch + 1, self.params["epochs"]
+        done, epochs = epoch + 1, self.epochs
         parts = [f"epoch {done} of {epochs}: training {logs['loss'] / math.log(2):.3f} bits"]
         if "held_out_bits" in logs:
             parts.append(f"held out {logs['held_out_bits']:.3f} bits")

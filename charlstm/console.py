@@ -44,8 +44,8 @@ def someone_watches() -> bool:
     """Whether a person may look on, so that a progress bar has a meaning: a terminal, JupyterLab or Colab."""
     # Tests and `jupyter execute` use the same kernel as JupyterLab or Colab, but without a keyboard.
     shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
-    if hasattr(shell, "kernel"):
-        return getattr(shell.kernel, "_allow_stdin", False)
+    if hasattr(shell, "get_parent"):
+        return shell.get_parent().get("content", {}).get("allow_stdin", False)
     return getattr(sys.stdout, "isatty", bool)()  # bool() is False
 
 

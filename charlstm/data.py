@@ -1,6 +1,5 @@
 """From a text file to an array of integers, one for each character. Built by hand in notebook 01_data."""
 
-import difflib
 import os
 import re
 from collections import Counter
@@ -170,11 +169,8 @@ def _refuse(source: str, path: Path) -> NoReturn:
         raise ValueError(f"{source} is an address: download the text first, and give the path of its file")
     if "\n" in source or len(source) > 1000 or any(len(os.fsencode(part)) > 255 for part in path.parts):
         raise ValueError("this is a text, not the path of a file: charlstm.Corpus('my text', text, 'my own') takes it")
-    if path.suffix or len(path.parts) > 1:
-        raise FileNotFoundError(f"there is no file {source}: check the folder and the spelling")
-    close = difflib.get_close_matches(source, SOURCES, n=1)
-    hint = f"did you mean {close[0]!r}?" if close else f"give one of {', '.join(SOURCES)}, or the path to a text file"
-    raise ValueError(f"{source!r} is neither the name of a text nor a file: {hint}")
+    known = ", ".join(SOURCES)
+    raise FileNotFoundError(f"there is no file {source}: check the folder and the spelling, or give one of {known}")
 
 
 def split(ids: np.ndarray, held_out: float = 0.1) -> tuple[np.ndarray, np.ndarray]:

@@ -35,11 +35,9 @@ def check_ids(ids: np.ndarray, vocab_size=math.inf, vocabulary: Vocabulary | Non
         raise ValueError(f"a text of {len(array)} characters is too short here: give at least {least}")
     advice = "encode the text with the vocabulary of the model, or build_model(len(vocabulary))"
     own = getattr(array, "vocabulary", None)
-    if own and vocab_size not in (math.inf, len(own)):
-        raise ValueError(f"the ids are of {len(own)} different characters, the model knows {vocab_size}: {advice}")
-    if own and vocabulary not in (None, own):
-        others = "".join(sorted({*own.chars} - {*vocabulary.chars}))
-        raise ValueError(f"the ids are of characters that the model does not know, such as {others[:10]!r}: {advice}")
+    if own and (vocabulary not in (None, own) or vocab_size not in (math.inf, len(own))):
+        known = f"{vocabulary.chars[:60]!r}" if vocabulary else f"{vocab_size}"
+        raise ValueError(f"the ids are of {len(own)} characters, {own.chars[:60]!r}, the model knows {known}: {advice}")
     if array.min() < 0 or array.max() >= vocab_size:
         raise ValueError(f"the ids run from {array.min()} to {array.max()}, the model knows {vocab_size}: {advice}")
     return array

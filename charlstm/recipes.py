@@ -2,6 +2,8 @@
 
 import dataclasses
 
+from charlstm.console import check_number
+
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
@@ -86,14 +88,11 @@ class DynamicEvaluation:
 def find_recipe(recipe: str | Recipe, epochs: int | None = None) -> Recipe:
     """The recipe of this name, or the one given, for ``epochs`` if given. Raises ValueError for an unknown name, and
     TypeError for what is neither."""
-    if isinstance(recipe, str):
-        if recipe not in RECIPES:
-            raise ValueError(f"there is no recipe {recipe!r}: take one of {', '.join(RECIPES)}, or make a Recipe")
-        recipe = RECIPES[recipe]
+    if isinstance(recipe, str) and recipe not in RECIPES:
+        raise ValueError(f"there is no recipe {recipe!r}: take one of {', '.join(RECIPES)}, or make a Recipe")
+    recipe = RECIPES[recipe] if isinstance(recipe, str) else recipe
     if not isinstance(recipe, Recipe):
         raise TypeError(f"recipe must be a name or a Recipe, not {recipe!r}: did you mean epochs={recipe!r}?")
-    if epochs is not None:
-        recipe = dataclasses.replace(recipe, epochs=epochs)
-    if recipe.epochs < 1:
-        raise ValueError(f"epochs must be at least 1, but is {recipe.epochs}")
+    recipe = recipe if epochs is None else dataclasses.replace(recipe, epochs=epochs)
+    check_number("epochs", recipe.epochs, 1, whole=True)
     return recipe

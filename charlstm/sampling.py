@@ -51,19 +51,16 @@ def draw(
     check_number("temperature", temperature, 0)
     check_number("top_k", 1 if top_k is None else top_k, 1, logits.shape[-1], whole=True)
     check_number("top_p", 1 if top_p is None else top_p, 1e-9, 1)
-    if temperature == 0:
+    if temperature < 1e-6:  # less than any difference of logits that counts
         return logits.argmax(axis=-1)
-    logits = np.subtract(logits, logits.max(axis=-1, keepdims=True), dtype=np.float64)
-    with np.errstate(over="ignore"):  # at a tiny temperature all but the likeliest become -inf, of probability 0
-        shares = np.exp(logits / temperature)  # of the probability: not divided by their sum yet
+    probabilities = scaled_softmax(np.asarray(logits, np.float64), 1 / temperature)
     if top_k is not None or top_p is not None:
-        probabilities = shares / shares.sum(axis=-1, keepdims=True)
         order = np.argsort(-probabilities, axis=-1, kind="stable")
         ranked = np.take_along_axis(probabilities, order, axis=-1)
         # Of the sorted probabilities, keep one while those before it sum to less than top_p, and k at the most.
         kept = (ranked.cumsum(axis=-1) - ranked < (top_p or 1.0)) & (np.arange(ranked.shape[-1]) < (top_k or np.inf))
-        shares = probabilities * np.take_along_axis(kept, order.argsort(axis=-1), axis=-1)  # in the characters' order
-    return choose(shares, points)
+        probabilities *= np.take_along_axis(kept, order.argsort(axis=-1), axis=-1)  # in the characters' order
+    return choose(probabilities, points)
 
 
 class Generator:

@@ -10,9 +10,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from string import whitespace
 from types import SimpleNamespace
-from urllib.parse import urlsplit
-
-import platformdirs
 
 from charlstm.console import say
 
@@ -36,37 +33,24 @@ class SourceUnavailable(OSError):
 def find_file(name: str) -> Path:
     """The file of the known text ``name`` (a key of ``SOURCES``), its SHA-256 checked wherever it comes from.
 
-    Looked for in the folder that the environment variable CHARLSTM_DATA names, then in the user's cache, then at the
-    source's addresses, from where it goes into the cache. Raises SourceUnavailable with what was tried and what to do.
+    It lies in the folder that the environment variable CHARLSTM_DATA names, or else in the user's cache; what is not
+    there yet is downloaded into it. Raises SourceUnavailable, saying why, and what to do.
     """
-    source, tried = SOURCES[name], []
-    if not source.urls:
-        return TEXTS / source.file_name
-    cache = Path(platformdirs.user_cache_dir("charlstm"))
-    for folder in filter(None, (os.environ.get("CHARLSTM_DATA"), cache)):
-        path = Path(folder).expanduser() / source.file_name
-        if path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == source.sha256:
-            return path
-        tried.append(f"{path} " + ("is another file (wrong SHA-256)" if path.is_file() else "does not exist"))
-        if path.is_file():
-            say(f"{tried[-1]}, so it is not used.")
-    for url in source.urls:
-        try:
-            return _download(url, source, cache)
-        except (OSError, ValueError) as error:
-            reason = "sent another file (wrong SHA-256)" if isinstance(error, ValueError) else type(error).__name__
-            tried.append(f"{urlsplit(url).hostname}: {reason}")
-    advice = f"save {source.urls[0]} as {source.file_name} in {cache} or in a folder that CHARLSTM_DATA names"
-    raise SourceUnavailable(f"{source.title} is unavailable ({'; '.join(tried)}): {advice}")
-
-
-def _download(url: str, source: SimpleNamespace, folder: Path) -> Path:
-    # pooch downloads to a temporary name, checks the hash, and only then moves the file to its place.
     import pooch
 
-    pooch.get_logger().setLevel("WARNING")  # its note of address and path does not belong in a notebook
-    patient = pooch.HTTPDownloader(timeout=6)  # seconds without an answer
-    return Path(pooch.retrieve(url, f"sha256:{source.sha256}", source.file_name, folder, downloader=patient))
+    source = SOURCES[name]
+    if not source.url:
+        return TEXTS / source.file_name
+    path = Path(os.environ.get("CHARLSTM_DATA") or pooch.os_cache("charlstm")).expanduser() / source.file_name
+    try:
+        if path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() != source.sha256:
+            raise ValueError(f"{path} is another file (wrong SHA-256): move it away")
+        pooch.get_logger().setLevel("WARNING")  # its note of address and path does not belong in a notebook
+        patient = pooch.HTTPDownloader(timeout=6)  # seconds without an answer
+        return Path(pooch.retrieve(source.url, source.sha256, path.name, path.parent, downloader=patient))
+    except (OSError, ValueError) as error:
+        reason = str(error) if isinstance(error, ValueError) else type(error).__name__
+        raise SourceUnavailable(f"{source.title} is unavailable ({reason}): save {source.url} as {path}") from None
 
 
 def slice_between(text: str, start: str = "", end: str = "") -> str:
@@ -88,26 +72,33 @@ def read_blocks(path: Path, encoding: str = "utf-8", size: int = 2**20) -> Itera
 
     Raises ValueError, with what to do, for a file that is empty, binary, in another encoding or in several.
     """
-    held, n_read, n_given, line, chars = "", 0, 0, 1, set()
-    try:
-        with open(path, encoding=encoding, errors="surrogateescape") as file:
-            while block := file.read(size):
-                if strange := STRANGE.search(block):
-                    line += block[: strange.start()].count("\n")
-                    raise ValueError(f"byte 0x{ord(strange[0]) % 256:02X} in line {line}; {_advice(path)}")
-                held, n_read, line = held + block, n_read + len(block), line + block.count("\n")
-                chars |= set(block)
-                # The form NFC combines nothing with a space or a line end, so that a piece may end before one.
-                cut = max(held.rfind(" "), held.rfind("\n"), 0)
-                yield (piece := unicodedata.normalize("NFC", held[:cut].removeprefix("\ufeff")))
-                held, n_given = held[cut:], n_given + len(piece)
-    except (ValueError, LookupError) as error:
-        raise ValueError(f"{path} can't be read as {encoding}: {error}") from None
+    held, line, chars, n_combined = "", 1, set(), 0
+    for block in _decode(path, encoding, size):
+        if strange := STRANGE.search(block):
+            line += block[: strange.start()].count("\n")
+            place = f"byte 0x{ord(strange[0]) % 256:02X} in line {line}"
+            raise ValueError(f"{path} can't be read as {encoding}: {place}; {_advice(path)}")
+        held, line, chars = held + block, line + block.count("\n"), chars | set(block)
+        # The form NFC combines nothing with a space or a line end, so that a piece may end before one.
+        cut = max(held.rfind(" "), held.rfind("\n"), 0) if block else len(held)
+        piece = unicodedata.normalize("NFC", held[:cut])
+        yield piece
+        held, n_combined = held[cut:], n_combined + cut - len(piece)
     if len(chars - set(whitespace)) < 2:
         raise ValueError(f"{path} holds no text, or one character over and over: give a file with a text to learn from")
-    yield (piece := unicodedata.normalize("NFC", held))
-    if n_read > (n_given := n_given + len(piece)):
-        say(f"{path.name}: combined characters (Unicode form NFC): {n_read:,} became {n_given:,}.")
+    if n_combined:
+        say(f"{path.name}: {n_combined:,} combining characters were joined with others (Unicode form NFC).")
+
+
+def _decode(path: Path, encoding: str, size: int) -> Iterator[str]:
+    # Pieces as they stand in the file, and "" at its end.
+    try:
+        with open(path, encoding=encoding, errors="surrogateescape") as file:
+            yield file.read(size).removeprefix("\ufeff")
+            yield from iter(lambda: file.read(size), "")
+            yield ""
+    except (UnicodeError, LookupError) as error:
+        raise ValueError(f"{path} can't be read as {encoding}: {error}") from None
 
 
 def _advice(path: Path) -> str:

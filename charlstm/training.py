@@ -163,18 +163,20 @@ def fit(
     callbacks,
 ) -> dict[str, list[float]]:
     """Keras's ``fit`` from ``state`` on, with what happens after each epoch. Returns the history of all epochs."""
-    from charlstm.callbacks import BestWeights, Checkpoint, FiniteLoss, Report, TextLine
+    import keras
 
-    before, done = state.progress["history"], len(state.progress["history"].get("loss", []))
+    from charlstm.callbacks import BestWeights, Checkpoint, Report, TextLine
+
+    done, seed = len(state.progress["history"].get("loss", [])), state.progress["seed"]
     best = BestWeights(held_out_ids, recipe, **state.progress["best"], weights=state.weights)
-    ours = [FiniteLoss(), best, *([Checkpoint(path, state, best)] if path else [])]
-    ours += [Report(dataset.n_windows * dataset.seq_length)]
+    kept = Checkpoint(path, state, best)
+    ours = [keras.callbacks.TerminateOnNaN(), best, kept, Report(dataset.n_windows * dataset.seq_length)]
     ours += [TextLine(prompt, dataset.vocabulary, recipe)] if prompt is not None else []
     settings = {"epochs": recipe.epochs, "initial_epoch": done, "steps_per_epoch": len(dataset), "shuffle": False}
     settings |= {"callbacks": [*ours, *callbacks], "verbose": int(someone_watches())}
     try:
-        new = learner.fit(dataset.batches_from(done, state.progress["seed"]), **settings).history
+        learner.fit(dataset.batches_from(done, seed), **settings)
     except KeyboardInterrupt:
         say("Interrupted: the model has the weights of this moment.")
         raise
-    return {name: [*before.get(name, []), *new.get(name, [])] for name in {**before, **new}}
+    return kept.history
