@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import charlstm
-from charlstm import diagrams
+from charlstm.course import diagrams
 
 pytestmark = pytest.mark.usefixtures("no_other_figure")
 

@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 import charlstm
-from charlstm.model import StepwiseLSTM, weights_of
+from charlstm import StepwiseLSTM, weights_of
 
 
 def test_parameters_of_the_book():

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import charlstm
-from charlstm import diagrams, plots
+from charlstm.course import diagrams, plots
 
 pytestmark = pytest.mark.usefixtures("no_other_figure")
 

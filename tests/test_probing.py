@@ -1,12 +1,12 @@
-"""charlstm.inside: what the network does while it reads."""
+"""charlstm.course.probing: what the network does while it reads."""
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from charlstm.inside import importance, read_closely, surprise_with_context, telling_apart
-from charlstm.model import StepwiseLSTM
+from charlstm import StepwiseLSTM, surprise
+from charlstm.course.probing import importance, read_closely, surprise_with_context, unit_auc
 
 
 def random_weights(seed: int, sizes=(7, 5, 6)) -> dict[str, np.ndarray]:
@@ -20,7 +20,7 @@ def random_weights(seed: int, sizes=(7, 5, 6)) -> dict[str, np.ndarray]:
 def test_it_reads_as_the_model_does(seed, ids):
     weights, ids = random_weights(seed), np.array(ids)
     reading, network = read_closely(weights, ids), StepwiseLSTM(weights)
-    np.testing.assert_allclose(reading.surprise, network.surprise(ids), atol=1e-4)
+    np.testing.assert_allclose(reading.surprise, surprise(network, ids), atol=1e-4)
     state = network.empty_state()
     for place, char_id in enumerate(ids):
         _, state = network.step([char_id], state)
@@ -42,28 +42,28 @@ def test_a_unit_that_is_switched_off_says_nothing():
 
 def test_with_all_that_came_before_the_surprise_is_that_of_reading():
     weights, ids = random_weights(2), np.random.default_rng(2).integers(0, 7, size=20)
-    whole = StepwiseLSTM(weights).surprise(ids)
+    whole = surprise(StepwiseLSTM(weights), ids)
     for place in (1, 5, 19):
         np.testing.assert_allclose(
             surprise_with_context(weights, ids, np.array([place]), place), whole[place - 1], atol=1e-4
         )
     last = surprise_with_context(weights, ids, np.array([4, 9, 14]), 3)
-    each = [StepwiseLSTM(weights).surprise(ids[place - 3 : place + 1])[-1] for place in (4, 9, 14)]
+    each = [surprise(StepwiseLSTM(weights), ids[place - 3 : place + 1])[-1] for place in (4, 9, 14)]
     np.testing.assert_allclose(last, each, atol=1e-4)
 
 
-def test_telling_apart_is_the_share_of_pairs_in_order():
+def test_the_auc_is_the_share_of_pairs_in_order():
     rng = np.random.default_rng(3)
     values, is_so = rng.normal(size=(40, 3)), rng.random(40) < 0.3
     values[:, 1] = is_so + 0.01 * rng.random(40)
     values[:, 2] = values[:, 2].round()  # equal values are half in order
     a, b = values[is_so][:, None], values[~is_so][None]
-    np.testing.assert_allclose(telling_apart(values, is_so), ((a > b) + 0.5 * (a == b)).mean(axis=(0, 1)))
-    assert telling_apart(values, is_so)[1] == 1
+    np.testing.assert_allclose(unit_auc(values, is_so), ((a > b) + 0.5 * (a == b)).mean(axis=(0, 1)))
+    assert unit_auc(values, is_so)[1] == 1
 
 
 def test_importance_is_what_leaving_out_costs():
     weights, ids = random_weights(4), np.array([3, 1, 4, 1, 5])
-    bits = [StepwiseLSTM(weights).surprise(np.append(row, 2))[-1] for row in (ids, np.delete(ids, 3))]
+    bits = [surprise(StepwiseLSTM(weights), np.append(row, 2))[-1] for row in (ids, np.delete(ids, 3))]
     assert importance(weights, ids, 2)[3] == pytest.approx(bits[1] - bits[0], abs=1e-4)
     assert importance(weights, ids, 2).shape == (5,)

@@ -63,7 +63,7 @@ def _surprise_at_the_end(weights: dict[str, np.ndarray], rows: np.ndarray) -> np
     return -np.log2(scaled_softmax(logits)[np.arange(len(rows)), rows[:, -1]])
 
 
-def auc(values: np.ndarray, is_so: np.ndarray) -> np.ndarray:
+def unit_auc(values: np.ndarray, is_so: np.ndarray) -> np.ndarray:
     """How well each of the units alone tells places where something ``is_so``, bool ``[n]``, from the others: the
     probability that its value, ``[n, H]``, is larger at a place of the first kind than at one of the second (0.5
     for chance, 0 and 1 for always right), ``[H]``."""

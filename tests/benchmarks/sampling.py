@@ -21,8 +21,7 @@ from training import to_torch
 from turns import spread, take_turns
 
 import charlstm
-from charlstm.model import StepwiseLSTM
-from charlstm.model_file import PRETRAINED, read_model_file
+from charlstm import PRETRAINED, StepwiseLSTM, read_model_file
 
 PROMPT = "THE GOOSE-GIRL"
 STREAMS = 64

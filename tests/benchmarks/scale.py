@@ -27,12 +27,12 @@ def most_megabytes() -> float:
 
 def encode(folder: str, seconds: float):
     """The text file becomes a file of ids."""
-    from charlstm.text_file import encode_file
+    from charlstm.course.ids_file import encode_file
 
     path = Path(folder, "text.txt")
     yield {"megabytes_before": most_megabytes()}
     start = time.perf_counter()
-    ids = encode_file(path, Path(folder, "ids.safetensors"))
+    ids = encode_file(path, Path(folder, "ids.npy"))
     elapsed = time.perf_counter() - start
     size = {"megabytes": path.stat().st_size / 1e6, "characters": len(ids)}
     yield {"seconds": elapsed, "peak_megabytes": most_megabytes()} | size
@@ -41,12 +41,12 @@ def encode(folder: str, seconds: float):
 def read(folder: str, seconds: float):
     """Batches out of that file, for some ``seconds`` after the first."""
     import charlstm
-    from charlstm.text_file import open_ids
+    from charlstm.course.ids_file import open_ids
 
     charlstm.import_tensorflow_quietly()
     yield {"megabytes_before": most_megabytes()}
     start = time.perf_counter()
-    batches = iter(charlstm.make_dataset(open_ids(Path(folder, "ids.safetensors")), SEQ_LENGTH, BATCH_SIZE))
+    batches = iter(charlstm.make_dataset(open_ids(Path(folder, "ids.npy")), SEQ_LENGTH, BATCH_SIZE))
     next(batches)
     first = time.perf_counter()
     for number, _ in enumerate(batches, 1):
@@ -64,7 +64,7 @@ def train(folder: Path, workers: int, epochs: int, units: int) -> dict:
     process = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace")
     if process.returncode:
         raise RuntimeError(f"{workers} workers: {process.stderr.strip().splitlines()[-1]}")
-    from charlstm.model_file import read_card
+    from charlstm import read_card
 
     lines = [line for line in process.stdout.splitlines() if line.startswith("epoch ")]
     speeds = [float(line.split(" characters/s")[0].rsplit(" ", 1)[1].replace(",", "")) for line in lines[1:]]

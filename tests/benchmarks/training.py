@@ -105,26 +105,24 @@ def stock_jit_compile(batches):
 
 
 def by_hand_contender(batches: int, matmul_dtype: str):
-    """``charlstm.train``'s step, a batch at a time."""
+    """``charlstm.train``'s step, in Keras's ``fit``."""
     import charlstm
 
     charlstm.import_tensorflow_quietly()
     import keras
     import tensorflow as tf
 
-    from charlstm.update import by_hand, compile_step
+    from charlstm.train_step import ByHand
 
-    model = stock_model()
-    model.compile(keras.optimizers.Adam(LEARNING_RATE))
-    dataset = charlstm.make_dataset(read_ids()[0], SEQ_LENGTH, BATCH_SIZE, seed=1).batches.take(WARM_UP + batches)
+    learner = ByHand(stock_model(), matmul_dtype=matmul_dtype)
+    learner.compile(keras.optimizers.Adam(LEARNING_RATE), jit_compile=False)
+    dataset = charlstm.make_dataset(read_ids()[0], SEQ_LENGTH, BATCH_SIZE, seed=1).batches.take(batches)
     batch = tf.constant(all_windows()[:BATCH_SIZE])
-    yield {"first_loss": float(by_hand(model, matmul_dtype)(batch[:, :-1], batch[:, 1:])[0])}
-    step = compile_step(model, dataset.element_spec, matmul_dtype)
+    yield {"first_loss": float(learner.learn(batch[:, :-1], batch[:, 1:])[0])}
     while True:
-        for number, (inputs, targets) in enumerate(dataset):
-            if number == WARM_UP:
-                start = time.perf_counter()
-            float(step(inputs, targets)[0])
+        learner.fit(dataset.take(WARM_UP), verbose=0, shuffle=False)
+        start = time.perf_counter()
+        learner.fit(dataset, verbose=0, shuffle=False)
         yield {"characters": batches * BATCH_SIZE * SEQ_LENGTH, "seconds": time.perf_counter() - start}
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from common import SEED, circumstances, read_grimm
 
 import charlstm
-from charlstm.course.probing import auc, read_closely
+from charlstm.course.probing import read_closely, unit_auc
 
 
 def train(ids: charlstm.Ids) -> tuple[keras.Sequential, dict]:
@@ -41,7 +41,7 @@ def named_units(weights: dict[str, np.ndarray], ids: charlstm.Ids) -> dict[str, 
     ids = ids[text.find("\n\n") + 2 :]  # from the beginning of a paragraph, where no speech is going on
     marks = [[char == '"' for char in part + "\n\n"] for part in text.split("\n\n")[1:]]
     inside = np.concatenate([np.cumsum(part) % 2 == 1 for part in marks])[: len(ids)]
-    first, second = np.argsort(-np.abs(auc(read_closely(weights, ids).cell, inside) - 0.5))[:2].tolist()
+    first, second = np.argsort(-np.abs(unit_auc(read_closely(weights, ids).cell, inside) - 0.5))[:2].tolist()
     return {"inside quotation marks": first, "inside quotation marks, too": second}
 
 
