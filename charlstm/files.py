@@ -34,18 +34,11 @@ class TrainingState:
     weights: list[np.ndarray]
 
 
-def save_model(
-    path: str | os.PathLike,
-    model: "keras.Model",
-    vocabulary: Vocabulary,
-    card: dict | None = None,
-    dtype: str = "float32",
-) -> None:
+def save_model(path: str | os.PathLike, model: "keras.Model", vocabulary: Vocabulary, card: dict | None = None) -> None:
     """Write the weights, the vocabulary and a model card to one .safetensors file, which can hold no code.
 
     card: what a reader should know of the model (text, recipe, losses), a dictionary of anything that JSON can hold.
         The versions of this package, Keras and TensorFlow are added to it.
-    dtype: of the weights in the file, ``"float32"``, or ``"float16"``, which halves it.
 
     An older file at ``path`` is replaced whole or not at all. Raises ValueError or TypeError like ``weights_of`` and
     ``check_weights``, or for a card that JSON can't hold, and ValueError or OSError like ``path_to_write``. Used in
@@ -53,16 +46,16 @@ def save_model(
     """
     from importlib.metadata import version
 
-    path = path_to_write(path, ".safetensors")
-    weights = {name: weight.astype(dtype) for name, weight in weights_of(model).items()}
+    path, weights = path_to_write(path, ".safetensors"), weights_of(model)
     check_weights(weights, vocabulary)
     versions = {name: version(name) for name in ("charlstm", "keras", "tensorflow")}
-    facts = {"vocabulary": vocabulary.chars, "card": {**(card or {}), "versions": versions}}
-    _write(path, weights, MODEL_FORMAT, facts)
+    _write(
+        path, weights, MODEL_FORMAT, {"vocabulary": vocabulary.chars, "card": {**(card or {}), "versions": versions}}
+    )
 
 
 def load_model(path: str | os.PathLike) -> tuple["keras.Sequential", Vocabulary]:
-    """The model and vocabulary that ``save_model`` wrote to ``path``; its weights become float32 again.
+    """The model and vocabulary that ``save_model`` wrote to ``path``.
 
     For this model ``train`` takes the recipe ``"fine_tune"`` if it is told no other.
 

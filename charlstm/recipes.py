@@ -49,8 +49,8 @@ class Recipe:
             settings = {"alpha": 0.01, "warmup_target": rate, "warmup_steps": steps}
             rate = keras.optimizers.schedules.CosineDecay(rate / 100, decay_steps, **settings)
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-        averaging = {} if self.average is None else {"use_ema": True, "ema_momentum": self.average}
-        settings = {"global_clipnorm": self.clip_norm, "weight_decay": self.weight_decay} | averaging
+        settings = {"global_clipnorm": self.clip_norm, "weight_decay": self.weight_decay}
+        settings |= {"use_ema": True, "ema_momentum": self.average} if self.average else {}
         model.compile(keras.optimizers.Adam(rate, **settings), loss)
         model.optimizer.build(model.trainable_variables)  # or else TensorFlow makes the step's graph twice
 

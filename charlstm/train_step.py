@@ -45,9 +45,14 @@ class ByHand(keras.Sequential):
         """Learn from inputs and targets, ids ``[B, T]``: one step of Keras's ``fit``."""
         inputs, targets, *_ = data
         loss, gradients = self.learn(inputs, targets)
-        self.optimizer.apply(gradients, self.trainable_variables)
+        # Within merge_call, or else TensorFlow keeps this graph, and all weights, until the process ends.
+        tf.distribute.get_replica_context().merge_call(self.move_weights, args=(gradients,))
         self.mean_loss.update_state(loss, sample_weight=tf.size(targets))
         return {"loss": self.mean_loss.result()}
+
+    def move_weights(self, _, gradients: list[tf.Tensor]) -> None:
+        """One step of the optimizer. (The first argument is TensorFlow's strategy.)"""
+        self.optimizer.apply(gradients, self.trainable_variables)
 
     def loss_and_gradients(self, inputs: tf.Tensor, targets: tf.Tensor) -> tuple[tf.Tensor, list[tf.Tensor]]:
         """The loss, in nats per character, and the gradients in the order of ``trainable_variables``."""

@@ -1,28 +1,41 @@
-"""A small training for the tests of going on. To be killed: python resumable.py CHECKPOINT RESULT"""
+"""A small training for the tests of going on. To be killed: python resumable.py FOLDER"""
 
+import dataclasses
 import sys
 
 import keras
 import numpy as np
 
 import charlstm
+from charlstm.recipes import find_recipe
 
 text = "the goose-girl went to the well, and the goose went with her. " * 40
 vocabulary = charlstm.Vocabulary.from_text(text)
 ids = vocabulary.encode(text)
 
 
-def run(checkpoint=None, recipe="quick", epochs=4, units=12, train_ids=ids[:-300], held_out_ids=ids[-300:], seed=1):
-    """The trained model and its history."""
+def build(recipe="quick", units=12):
     keras.utils.set_random_seed(1)
-    model = charlstm.build_model(len(vocabulary), 8, units, recipe)
-    carry_state = getattr(recipe, "carry_state", False)
-    dataset = charlstm.make_dataset(train_ids, seq_length=20, batch_size=8, seed=seed, carry_state=carry_state)
-    history = charlstm.train(model, dataset, recipe, epochs, held_out_ids, checkpoint)
-    return model, history
+    return charlstm.build_model(len(vocabulary), 8, units, recipe)
+
+
+def batches(recipe="quick", seed=1, train_ids=ids[:-300]):
+    return charlstm.make_dataset(train_ids, 20, 8, seed=seed, carry_state=find_recipe(recipe).carry_state)
+
+
+def run(checkpoint=None, recipe="quick", epochs=4, units=12, seed=1, train_ids=ids[:-300], **options):
+    """The trained model and its history."""
+    model, options = build(recipe, units), {"held_out_ids": ids[-300:]} | options
+    dataset = batches(recipe, seed, train_ids)
+    return model, charlstm.train(model, dataset, recipe, epochs, checkpoint=checkpoint, **options)
 
 
 if __name__ == "__main__":
     print("begins", flush=True)
-    model, _ = run(sys.argv[1], epochs=150)
-    np.savez(sys.argv[2], *model.get_weights())
+    weights = []
+    for epochs, keep_best in (60, False), (61, True):
+        recipe = dataclasses.replace(charlstm.RECIPES["best"], keep_best=keep_best)
+        held_out_ids = np.tile(ids[-300:], 10)  # measuring takes as long as learning
+        model, _ = run(f"{sys.argv[1]}/{epochs}.safetensors", recipe, epochs, held_out_ids=held_out_ids)
+        weights += model.get_weights()
+    np.savez(f"{sys.argv[1]}/result.npz", *weights)

@@ -1,113 +1,84 @@
-"""charlstm.text_file: files of ids from texts of any size."""
-
-import os
-import subprocess
-import sys
+"""Files of ids from texts of any size."""
 
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
-from hypothesis import strategies as st
 
 import charlstm
-from charlstm import text_file
-from charlstm.sources import read_text
-from charlstm.text_file import encode_file, open_ids
+from charlstm.course.ids_file import encode_file, open_ids
 
-CHARACTERS = st.sampled_from("ab \n\r\x85éß가각ᄀ\u1161\u11a8\u0301\u0316\u0f73\u0338=か\u3099😀,")
+TEXTS = {"few characters": "the goose girl went over the hill. ", "many": "".join(map(chr, range(0x4E00, 0x4F40)))}
 
 
-@settings(max_examples=60)
-@example(text="か\u3099" * 150, block=7, mark=False)  # no space far and wide
-@given(text=st.text(CHARACTERS, min_size=3), block=st.integers(1, 9), mark=st.booleans())
-def test_the_ids_are_those_of_the_whole_text(tmp_path_factory, text, block, mark):
-    """Whatever the borders of the blocks cut through: a character's bytes, a line end, a combining character."""
-    folder = tmp_path_factory.mktemp("texts")
-    (folder / "text.txt").write_bytes(b"\xef\xbb\xbf" * mark + ("xy" + text).encode())
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(text_file, "BLOCK", block)
-        ids = encode_file(folder / "text.txt", folder / "ids")
-    expected = read_text(folder / "text.txt")
-    assert ids.vocabulary.decode(ids) == expected and len(ids) == len(expected)
-    assert ids.vocabulary == charlstm.Vocabulary.from_text(expected)
-    assert sorted(path.name for path in folder.iterdir()) == ["ids", "text.txt"]
+@pytest.mark.parametrize(("name", "dtype"), [("few characters", np.uint8), ("many", np.uint16)])
+@pytest.mark.parametrize("parts", [["a.txt"], ["b.txt", "a.txt"], "."])
+def test_the_ids_are_those_of_the_corpus(tmp_path, monkeypatch, name, dtype, parts):
+    monkeypatch.chdir(tmp_path)
+    for number, file_name in enumerate(("a.txt", "b.txt")):  # each longer than what is read at once
+        text = ("x\r\ny\u0308 " * number + TEXTS[name]) * (1_200_000 // len(TEXTS[name]))
+        (tmp_path / file_name).write_text(text, encoding="utf-16")
+    ids = encode_file(parts, "ids.npy", "utf-16")
+    corpus = charlstm.load_corpus(parts, "utf-16")
+    assert ids.vocabulary == corpus.vocabulary and np.array_equal(ids, corpus.vocabulary.encode(corpus.text))
+    assert ids.dtype == dtype and np.array_equal(np.load("ids.npy", mmap_mode="r"), ids)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.txt", "b.txt", "ids.npy"]
 
 
-@pytest.mark.parametrize(("n_characters", "dtype"), [(200, np.uint8), (300, np.uint16)])
-def test_the_numbers_are_as_small_as_can_be(tmp_path, n_characters, dtype):
-    text = "".join(chr(0x4E00 + i) for i in range(n_characters)) * 30
-    (tmp_path / "text.txt").write_text(text, encoding="utf-8")
-    ids = encode_file(tmp_path / "text.txt", tmp_path / "ids")
-    assert ids.dtype == dtype and ids.vocabulary.decode(ids[:500]) == text[:500]
+@pytest.fixture
+def own(tmp_path):
+    """A small text, and where its ids shall lie."""
+    (tmp_path / "own.txt").write_text("the goose girl. " * 100, encoding="utf-8")
+    return tmp_path / "own.txt", tmp_path / "ids.npy"
 
 
-def test_a_mapped_file_is_trained_on_like_an_array(tmp_path):
-    text = "the goose girl went over the hill. " * 100
-    (tmp_path / "text.txt").write_text(text, encoding="utf-8")
-    mapped = encode_file(tmp_path / "text.txt", tmp_path / "ids")
-    train_ids, held_out_ids = charlstm.split(mapped)
-    assert train_ids.vocabulary == held_out_ids.vocabulary == mapped.vocabulary
-    whole = mapped.vocabulary.encode(text)
-    for ours, other in zip(
-        charlstm.make_dataset(mapped, 20, seed=1), charlstm.make_dataset(whole, 20, seed=1), strict=True
-    ):
+def test_a_file_of_ids_is_trained_on_like_an_array(own):
+    mapped, text = encode_file(*own), own[0].read_text(encoding="utf-8")
+    datasets = [charlstm.make_dataset(ids, 20, seed=1) for ids in (mapped, mapped.vocabulary.encode(text))]
+    for ours, other in zip(*datasets, strict=True):
         assert all(map(np.array_equal, ours, other))
-    assert charlstm.make_dataset(mapped, 20).vocabulary == mapped.vocabulary
+    assert datasets[0].vocabulary == charlstm.split(mapped)[1].vocabulary == charlstm.Vocabulary.from_text(text)
 
 
-@pytest.mark.parametrize("place", [5, text_file.BLOCK - 1, text_file.BLOCK + 7])
-def test_a_byte_that_cannot_be_read_is_named_with_its_place(tmp_path, place):
-    data = bytearray(b"some words\n" * (text_file.BLOCK // 11 + 100))
-    data[place] = 0xFF
-    (tmp_path / "text.txt").write_bytes(data)
-    line = data[:place].count(b"\n") + 1
-    with pytest.raises(ValueError, match=f"byte 0xFF at offset {place}, in line {line}"):
-        encode_file(tmp_path / "text.txt", tmp_path / "ids")
-    assert not (tmp_path / "ids").exists()
+def test_characters_that_are_joined_are_spoken_of_once(own, capsys):
+    own[0].write_text("the\u0301 goose", encoding="utf-8")
+    encode_file(*own)
+    assert capsys.readouterr().out.count("NFC") == 1
 
 
-def test_an_interrupted_run_leaves_what_was_there(tmp_path):
-    (tmp_path / "text.txt").write_text("old and short " * 9, encoding="utf-8")
-    before = encode_file(tmp_path / "text.txt", tmp_path / "ids").vocabulary
-    (tmp_path / "text.txt").write_text("new and long, 0123456789\n" * 200_000, encoding="utf-8")
-    code = f"""
-import os
-from charlstm import text_file
-encode = text_file.Vocabulary.encode
-def die(self, text):
-    die.calls += 1
-    os._exit(9) if die.calls == 3 else None
-    return encode(self, text)
-die.calls = 0
-text_file.Vocabulary.encode = die
-text_file.encode_file({str(tmp_path / "text.txt")!r}, {str(tmp_path / "ids")!r})
-"""
-    assert subprocess.run([sys.executable, "-c", code], env=os.environ | {"PYTHONUTF8": "1"}).returncode == 9
-    assert open_ids(tmp_path / "ids").vocabulary == before
+def test_a_text_is_not_replaced_by_its_ids(own):
+    own[0].rename(own[1])
+    with pytest.raises(ValueError, match="ids.npy"):
+        encode_file(own[1], own[1])
+    assert own[1].read_text(encoding="utf-8").startswith("the goose")
 
 
-@pytest.mark.parametrize("damage", ["cut", "other", "empty", "model"])
-def test_a_file_that_is_no_whole_file_of_ids_is_refused(tmp_path, damage):
-    (tmp_path / "text.txt").write_text("words and words " * 9, encoding="utf-8")
-    encode_file(tmp_path / "text.txt", tmp_path / "ids")
-    data = (tmp_path / "ids").read_bytes()
-    damaged = {"cut": data[:-20], "other": b"some text " * 30, "empty": b""}
-    damaged["model"] = charlstm.model_file.PRETRAINED.read_bytes()
-    (tmp_path / "ids").write_bytes(damaged[damage])
-    with pytest.raises(ValueError, match="is not a whole file of encode_file"):
-        open_ids(tmp_path / "ids")
+DAMAGES = {f"cut to {length}": lambda data, length=length: data[:length] for length in (0, 5, 127, 128, 1000, -20, -1)}
+DAMAGES |= {"a text": lambda data: b"some text " * 30, "longer": lambda data: data + b"!"}
+DAMAGES |= {"a model": lambda data: charlstm.PRETRAINED.read_bytes()}
+DAMAGES |= {"numbers": lambda data: data.replace(b"'|u1'", b"'|b1'"), "no ids": lambda data: data.replace(b"u1", b"f2")}
+DAMAGES |= {"a table": lambda data: data.replace(b"(1600,)", b"(80,20)"), "list": lambda data: data[:1728] + b"[1]"}
 
 
-def test_bad_paths_are_refused_before_the_work(tmp_path):
-    with pytest.raises(FileNotFoundError, match="there is no file"):
-        encode_file(tmp_path / "none.txt", tmp_path / "ids")
-    (tmp_path / "text.txt").write_text("words", encoding="utf-8")
-    with pytest.raises(FileNotFoundError, match="there is no folder"):
-        encode_file(tmp_path / "text.txt", tmp_path / "no" / "ids")
-    for content in b"", b"words\0and words":
-        (tmp_path / "text.txt").write_bytes(content)
-        with pytest.raises(ValueError, match="holds no text, or bytes that are none"):
-            encode_file(tmp_path / "text.txt", tmp_path / "ids")
-    with pytest.raises(ValueError, match="can't be read as utf-7000: unknown encoding"):
-        encode_file(tmp_path / "text.txt", tmp_path / "ids", "utf-7000")
-    assert not (tmp_path / "ids").exists()
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_what_is_no_whole_file_of_ids_is_refused(own, damage):
+    encode_file(*own)
+    own[1].write_bytes(DAMAGES[damage](own[1].read_bytes()))
+    with pytest.raises(ValueError, match="ids.npy is not"):
+        open_ids(own[1])
+
+
+@pytest.mark.parametrize(
+    ("source", "encoding", "error", "message"),
+    [
+        ("none.txt", "utf-8", FileNotFoundError, "no file"),
+        ("once\nupon", "utf-8", ValueError, "is a text"),
+        ("own.txt", "utf-7000", ValueError, "unknown encoding"),
+        ("own.txt", "utf-16", ValueError, "own.txt can't"),
+        (["own.txt", "empty.txt"], "utf-8", ValueError, "empty.txt holds no"),
+    ],
+)
+def test_what_cannot_be_read_leaves_no_file(own, monkeypatch, source, encoding, error, message):
+    monkeypatch.chdir(own[0].parent)
+    own[0].with_name("empty.txt").touch()
+    with pytest.raises(error, match=message):
+        encode_file(source, own[1], encoding)
+    assert len(list(own[0].parent.iterdir())) == 2

@@ -1,5 +1,7 @@
 """Windows, batches, and their order."""
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -8,104 +10,87 @@ from hypothesis import strategies as st
 import charlstm
 
 
-def rows(dataset):
-    return [
-        (tuple(x), tuple(y))
-        for inputs, targets in dataset
-        for x, y in zip(inputs.numpy(), targets.numpy(), strict=True)
-    ]
+def rows(batches):
+    return [(tuple(x), tuple(y)) for batch in batches for x, y in zip(*map(np.asarray, batch), strict=True)]
 
 
 def test_target_is_the_input_moved_on_by_one():
-    assert charlstm.split_input_target(np.arange(5))[0].tolist() == [0, 1, 2, 3]
-    assert charlstm.split_input_target(np.arange(5))[1].tolist() == [1, 2, 3, 4]
+    assert [part.tolist() for part in charlstm.split_input_target(np.arange(4))] == [[0, 1, 2], [1, 2, 3]]
     assert charlstm.split_input_target(np.zeros((7, 5)))[1].shape == (7, 4)
 
 
 @settings(max_examples=20)
 @given(st.integers(1, 8), st.integers(1, 5), st.integers(0, 60))
 def test_every_whole_window_comes_once(seq_length, batch_size, extra):
-    ids = np.arange(seq_length + 1 + extra, dtype=np.int32)
-    dataset = charlstm.make_dataset(ids, seq_length, batch_size, seed=1)
+    ids = np.arange(seq_length + 1 + extra)
     windows = ids[: len(ids) // (seq_length + 1) * (seq_length + 1)].reshape(-1, seq_length + 1)
-    assert sorted(rows(dataset)) == [(tuple(window[:-1]), tuple(window[1:])) for window in windows]
-    assert all(len(inputs) <= batch_size for inputs, _ in dataset)
+    pairs = [(tuple(window[:-1]), tuple(window[1:])) for window in windows]
+    batches = list(charlstm.make_dataset(ids, seq_length, batch_size, seed=1))
+    assert sorted(rows(batches)) == pairs and rows(charlstm.make_dataset(ids, seq_length, shuffle=False)) == pairs
+    assert all(len(inputs) == batch_size for inputs, _ in batches[:-1]) and len(batches[-1][0]) <= batch_size
+    assert {part.dtype.name for batch in batches for part in batch} == {"int32"}
 
 
-def test_shapes_and_types():
-    inputs, targets = next(iter(charlstm.make_dataset(np.arange(1000, dtype=np.int64), seq_length=10, batch_size=4)))
-    assert inputs.shape == targets.shape == (4, 10) and inputs.dtype == targets.dtype == "int32"
+@settings(max_examples=20)
+@given(st.integers(1, 8), st.integers(1, 5), st.integers(0, 60), st.booleans())
+def test_with_carried_state_each_reader_goes_on_where_it_stopped(seq_length, batch_size, extra, shuffle):
+    ids = np.arange(seq_length * batch_size + extra) + 5
+    dataset = charlstm.make_dataset(ids, seq_length, batch_size, shuffle, 1, carry_state=True)
+    inputs = np.stack([inputs for inputs, _ in dataset])  # [steps, B, T]
+    assert inputs.shape == (len(dataset), batch_size, seq_length)
+    texts = inputs.transpose(1, 0, 2).reshape(batch_size, -1)
+    first = texts[0, 0] - 5
+    expected = [np.roll(ids, -first - reader * (len(ids) // batch_size))[: texts.shape[1]] for reader in range(batch_size)]
+    assert np.array_equal(texts, expected) and (shuffle or not first)
 
 
-def test_order_depends_on_seed_and_epoch():
-    ids = np.arange(1000)
-    first, second = (charlstm.make_dataset(ids, 9, seed=1) for _ in range(2))
-    epochs = [rows(first), rows(first)]
-    assert epochs == [rows(second), rows(second)] and epochs[0] != epochs[1]
-    assert epochs[0] != rows(charlstm.make_dataset(ids, 9, seed=2))
-
-
-def test_order_does_not_depend_on_tensorflows_seed():
+@pytest.mark.parametrize("settings", [{}, {"carry_state": True}, {"shuffle": False}])
+def test_order_depends_on_seed_and_epoch_and_nothing_else(settings):
     import tensorflow as tf
 
-    orders = []
-    for global_seed in (1, 2):
-        tf.random.set_seed(global_seed)
-        orders.append(rows(charlstm.make_dataset(np.arange(1000), 9, seed=1)))
-    assert orders[0] == orders[1]
+    first, second, other = (charlstm.make_dataset(np.arange(1000), 9, 8, seed=seed, **settings) for seed in (1, 1, 2))
+    epochs = [rows(first) for _ in range(3)]
+    tf.random.set_seed(3)
+    assert epochs == [rows(second) for _ in range(3)]
+    assert rows(itertools.islice(other.batches_from(1, seed=1), 2 * len(other))) == epochs[1] + epochs[2]
+    if settings != {"shuffle": False}:
+        assert epochs[0] != epochs[1] and epochs[0] != rows(other)
 
 
 def test_without_a_seed_the_order_is_another_each_time():
-    first, second = (rows(charlstm.make_dataset(np.arange(1000), 9)) for _ in range(2))
-    assert first != second and sorted(first) == sorted(second)
+    first, second = (charlstm.make_dataset(np.arange(1000), 9) for _ in range(2))
+    begun = rows(first)
+    assert begun != rows(second) and begun == rows(charlstm.make_dataset(np.arange(1000), 9, seed=first.chosen_seed))
 
 
-def test_a_file_of_ids_is_not_copied(tmp_path):
-    path = tmp_path / "ids"
-    np.arange(100_000, dtype=np.uint16).tofile(path)
-    ids = np.memmap(path, dtype=np.uint16, mode="r+")
-    dataset = charlstm.make_dataset(ids, seq_length=9, batch_size=4, shuffle=False)
+@pytest.mark.parametrize("mode", ["r+", "c"])
+def test_a_file_of_ids_is_not_copied(tmp_path, mode):
+    np.arange(1000, dtype=np.uint16).tofile(tmp_path / "ids")
+    ids = np.memmap(tmp_path / "ids", dtype=np.uint16, mode=mode)
+    dataset = charlstm.make_dataset(charlstm.split(ids)[0], seq_length=9, shuffle=False)
     ids[:10] = 7  # written after the dataset was made, and yet seen by it: so it reads from the file
-    inputs, _ = next(iter(dataset))
-    assert inputs[0].numpy().tolist() == [7] * 9 and inputs.dtype == "int32"
+    assert rows(dataset)[0] == ((7,) * 9,) * 2
 
 
-@pytest.mark.parametrize("mode", ["r", "r+", "c"])
-def test_a_file_of_ids_keeps_what_it_holds(tmp_path, mode):
-    path = tmp_path / "ids"
-    np.arange(1000, dtype=np.int32).tofile(path)
-    ids = np.memmap(path, dtype=np.int32, mode=mode)
-    if mode != "r":
-        ids[5] = 4321
-    expected = rows(charlstm.make_dataset(np.array(ids), 9, seed=1))
-    train_ids, _ = charlstm.split(ids, 0.5)
-    assert rows(charlstm.make_dataset(ids, 9, seed=1)) == expected
-    assert rows(charlstm.make_dataset(ids.astype(np.int64), 9, seed=1)) == expected  # a memmap without a file
-    assert rows(charlstm.make_dataset(train_ids, 9, seed=1)) == rows(
-        charlstm.make_dataset(np.array(train_ids), 9, seed=1)
-    )
-
-
-def test_unshuffled_is_in_the_order_of_the_text():
-    dataset = rows(charlstm.make_dataset(np.arange(20), 4, shuffle=False))
-    assert [window[0][0] for window in dataset] == [0, 5, 10, 15]
-
-
-def test_too_short_a_text_is_refused():
-    with pytest.raises(ValueError, match="hold no window of seq_length"):
-        charlstm.make_dataset(np.arange(50), seq_length=50)
-
-
-@pytest.mark.parametrize("sizes", [{"seq_length": 0}, {"batch_size": 0}])
-def test_sizes_below_one_are_refused(sizes):
-    with pytest.raises(ValueError, match="at least 1"):
-        charlstm.make_dataset(np.arange(500), **sizes)
-
-
-@pytest.mark.parametrize("ids", ["the goose", [0.5, 1.5], np.zeros((3, 4), int), None])
-def test_what_are_no_ids_is_refused(ids):
-    with pytest.raises(TypeError, match=r"as vocabulary.encode\(text\) makes them, not "):
-        charlstm.make_dataset(ids)
+@pytest.mark.parametrize(
+    ("ids", "settings", "error", "message"),
+    [
+        (np.arange(50), {}, ValueError, "hold no window"),
+        (np.arange(499), {"seq_length": 50, "batch_size": 10, "carry_state": True}, ValueError, "hold no batch_size"),
+        (np.arange(500), {"seq_length": 0}, ValueError, "seq_length .*at least 1"),
+        (np.arange(500), {"batch_size": 0}, ValueError, "batch_size .*at least 1"),
+        (np.arange(500), {"batch_size": 2.5}, TypeError, "batch_size"),
+        ([], {}, TypeError, "ids must be"),
+        ("the goose", {}, TypeError, "not 'the goose'"),
+        ([0.5, 1.5], {}, TypeError, "ids must be"),
+        (np.zeros((3, 4), int), {}, TypeError, "ids must be"),
+        (None, {}, TypeError, "ids must be"),
+        (charlstm.Corpus("c", "text", ""), {}, TypeError, "ids must be"),
+    ],
+)
+def test_what_cannot_be_used_is_refused(ids, settings, error, message):
+    with pytest.raises(error, match=message):
+        charlstm.make_dataset(ids, **settings)
 
 
 def test_a_list_of_ids_will_do():
@@ -113,4 +98,7 @@ def test_a_list_of_ids_will_do():
 
 
 def test_batches_of_grimm(grimm):
-    assert len(charlstm.make_dataset(grimm.vocabulary.encode(grimm.text))) == 82
+    dataset = charlstm.make_dataset(grimm.vocabulary.encode(grimm.text), shuffle=False)
+    assert len(dataset) == 82 and dataset.vocabulary == grimm.vocabulary
+    first = [grimm.vocabulary.decode(part[0]) for part in next(iter(dataset))]
+    assert first == [grimm.text[:50], grimm.text[1:51]]

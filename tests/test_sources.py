@@ -1,21 +1,31 @@
-"""Known texts and files: where they are looked for, what is refused, and how bytes become text."""
+"""How bytes become text, and where the texts known by name come from."""
 
 import contextlib
-import dataclasses
 import hashlib
 import http.server
+import re
 import subprocess
 import sys
 import threading
 import time
+import unicodedata
 
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 import charlstm
-from charlstm.sources import SOURCES, SourceUnavailable, find_file, slice_between
+from charlstm.sources import SOURCES, SourceUnavailable, find_file, read_blocks, slice_between
 
-CONTENT = b"notes\r\nTHE GOOSE-GIRL and her geese\r\nEND OF THE PROJECT GUTENBERG" + b" licence" * 20_000
-TEXT = "THE GOOSE-GIRL and her geese\n"
+GERMAN = "Es war einmal ein Mädchen, das hütete Gänse für den König. " * 20
+KOREAN = "옛날 옛적에 거위 치는 소녀가 살았습니다. 소녀는 매일 들로 나갔습니다. " * 20
+RUSSIAN = "Жили-были старик со старухой у самого синего моря. Старик ловил неводом рыбу. " * 20
+JAPANESE = "むかしむかし、あるところに、おじいさんとおばあさんが住んでいました。" * 20
+GREEK = "Μια φορά κι έναν καιρό ήταν ένας βασιλιάς που είχε τρεις κόρες. " * 20
+POLISH = "Dawno, dawno temu żyła sobie gęsiarka, która była królewną; pasła gęsi całą wiosnę. " * 20
+TURKISH = "Bir varmış bir yokmuş, şehirde güzel bir kız yaşarmış; çığlık atmış ağlamış. " * 20
+ENCODINGS = "utf-8", "utf-8-sig", "utf_16", "utf_16_be", "cp949", "shift_jis", "cp1252"
+CHARACTERS = st.sampled_from("ab \n\r\x85éß가각ᄀ\u1161\u11a8\u0301\u0316\u0f73\u0338=か\u3099\u0958😀,")
 
 
 def test_slice_between_keeps_the_start_and_drops_the_end():
@@ -28,6 +38,81 @@ def test_slice_between_names_the_missing_marker(text, missing):
         slice_between(text, "TALES", "END")
 
 
+@example("か\u3099" * 150, 7, "utf-8")  # no space far and wide
+@given(st.text(CHARACTERS), st.integers(1, 9), st.sampled_from(ENCODINGS))
+@settings(max_examples=300)
+def test_the_blocks_make_the_whole_text(tmp_path_factory, text, size, encoding):
+    """Whatever the borders of the blocks cut through: a character's bytes, a line end, a combining character."""
+    path, data = tmp_path_factory.getbasetemp() / "own.txt", ("xy" + text).encode(encoding, "ignore")
+    path.write_bytes(data)
+    whole = unicodedata.normalize("NFC", re.sub("\r\n?", "\n", data.decode(encoding)))
+    assert "".join(read_blocks(path, encoding, size)) == whole
+
+
+@pytest.mark.parametrize("size", [1, 7, 64, 2**20])
+@pytest.mark.parametrize("place", [0, 5, 63, 64, 438])
+def test_a_byte_that_cannot_be_read_is_named_with_its_line(tmp_path, place, size):
+    data = bytearray(b"some words\n" * 40)
+    data[place] = 0xFF
+    (tmp_path / "own.txt").write_bytes(data)
+    with pytest.raises(ValueError, match=rf"own.txt can't .*0xFF in line {data[:place].count(10) + 1}\b"):
+        list(read_blocks(tmp_path / "own.txt", size=size))
+
+
+@pytest.mark.parametrize("before", ["", "a" * 30_001])
+@pytest.mark.parametrize(
+    ("text", "encoding"),
+    [(GERMAN, "cp1252"), (GERMAN, "utf_16"), (GERMAN, "utf_16_le"), (GERMAN, "utf_16_be"), (KOREAN, "cp949")]
+    + [(RUSSIAN, "cp1251"), (RUSSIAN, "koi8_r"), (RUSSIAN, "mac_cyrillic"), (GREEK, "cp1253"), (TURKISH, "cp1254")]
+    + [(JAPANESE, "shift_jis"), (JAPANESE, "euc_jp"), (JAPANESE, "iso2022_jp"), (KOREAN, "utf_16_le")]
+    + [(POLISH, "cp1250"), (POLISH, "iso8859_2")],
+)
+def test_the_advice_shows_how_the_text_would_read(tmp_path, text, encoding, before):
+    text = before + text * (1 + len(before) // 1000)
+    path = tmp_path / "own.txt"
+    path.write_bytes(text.encode(encoding))
+    with pytest.raises(ValueError, match="reads right") as caught:
+        charlstm.load_corpus(path)
+    first = next(place for place, char in enumerate(text) if char > "\x7f")
+    suggestions = dict(re.findall(r"encoding='(\w+)' reads ['\"](.*?)['\"](?:,|$)", str(caught.value)))
+    right = [name for name, passage in suggestions.items() if repr(text[first : first + 20])[1:-1] in passage]
+    assert right and len(suggestions) <= 2
+    assert charlstm.load_corpus(path, encoding=right[0]).text == text
+
+
+NO_TEXT = {
+    "holds no text": b"",
+    "holds no text,": b" \n\n",
+    "over and over": b"aaaa\naaaa\n",
+    "0x00 in line 2;": b"once\nupon\0a time",
+    "0x1B in line 1;": b"once upon\x1b[0m a time",
+    "no text at all": bytes(range(256)) * 50,
+    "0x00 .*mend 1 byte": GERMAN.encode() + b"\0",
+    "0xFC .*mend 1 byte": GERMAN.encode() + "für".encode("cp1252"),
+    "line 1000001; (?!it is UTF-8)": b"some words\n" * 10**6 + "für".encode("cp1252"),
+}
+
+
+@pytest.mark.parametrize("message", NO_TEXT)
+def test_files_that_are_no_text_are_refused(tmp_path, message):
+    (tmp_path / "own.txt").write_bytes(NO_TEXT[message])
+    with pytest.raises(ValueError, match=f"own.txt .*{message}"):
+        charlstm.load_corpus(tmp_path / "own.txt")
+
+
+@pytest.mark.parametrize(
+    ("encoding", "message"), [("ascii", "is UTF-8: leave"), ("nonsense", "nonsense"), ("utf_16", "BOM"), ("hex", "hex")]
+)
+def test_a_wrong_encoding_is_refused(tmp_path, encoding, message):
+    (tmp_path / "own.txt").write_text(GERMAN, encoding="utf-8")
+    with pytest.raises(ValueError, match=f"own.txt .*{message}"):
+        charlstm.load_corpus(tmp_path / "own.txt", encoding)
+
+
+CONTENT = b"notes\r\nTHE GOOSE-GIRL and her geese\r\nEND OF THE PROJECT GUTENBERG" + b" licence" * 20_000
+TEXT = "THE GOOSE-GIRL and her geese\n"
+
+
 class Handler(http.server.BaseHTTPRequestHandler):
     """Answers by the path that is asked for; counts the requests."""
 
@@ -35,24 +120,18 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def do_GET(self):
         type(self).requests += 1
-        html = b"<html>sign in to the hotel's network</html>"
-        body = html if self.path == "/html" else CONTENT
         if self.path == "/missing":
             return self.send_error(404)
         if self.path == "/silent":
-            time.sleep(2)
+            time.sleep(10)
+        body = b"<html>sign in to the hotel's network</html>" if self.path == "/html" else CONTENT
         with contextlib.suppress(ConnectionError):  # some of our clients hang up
-            self.answer(body)
-
-    def answer(self, body):
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        if self.path == "/cut":
-            body = body[: len(body) // 2]
-        for start in range(0, len(body), 8192):
-            time.sleep(0.1 if self.path == "/slow" else 0)
-            self.wfile.write(body[start : start + 8192])
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            for start in range(0, len(body) // (2 if self.path == "/cut" else 1), 8192):
+                time.sleep(0.1 if self.path == "/slow" else 0)
+                self.wfile.write(body[start : start + 8192])
 
     def log_message(self, *arguments):
         pass
@@ -60,153 +139,88 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture
 def serve(tmp_path, monkeypatch):
-    """serve("html", "good"): these are Grimm's addresses now, on a server of ours; the cache is tmp_path / "cache"."""
+    """serve("good"): this is Grimm's address now, on a server of ours. Gives the path where the text is to lie."""
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
     Handler.requests = 0
-    monkeypatch.setattr("platformdirs.user_cache_dir", lambda name: str(tmp_path / "cache"))
-    monkeypatch.delenv("CHARLSTM_DATA", raising=False)
+    monkeypatch.setenv("CHARLSTM_DATA", str(tmp_path / "texts"))
+    monkeypatch.setattr(SOURCES["grimm"], "sha256", hashlib.sha256(CONTENT).hexdigest())
 
-    def set_addresses(*paths):
-        urls = tuple(f"http://127.0.0.1:{server.server_port}/{path}" for path in paths)
-        sha256 = hashlib.sha256(CONTENT).hexdigest()
-        monkeypatch.setitem(SOURCES, "grimm", dataclasses.replace(SOURCES["grimm"], urls=urls, sha256=sha256))
-        return tmp_path / "cache" / "11027.txt"
+    def set_address(path):
+        port = 9 if path == "nobody" else server.server_port
+        monkeypatch.setattr(SOURCES["grimm"], "url", f"http://127.0.0.1:{port}/{path}")
+        return tmp_path / "texts" / "11027.txt"
 
-    yield set_addresses
+    yield set_address
     server.shutdown()
     server.server_close()
 
 
-def test_download_is_kept_and_the_second_time_nothing_is_printed(serve, capfd):
-    cached = serve("good")
-    assert charlstm.load_corpus("grimm").text == TEXT
-    assert cached.read_bytes() == CONTENT and Handler.requests == 1
-    assert "11027.txt" in capfd.readouterr().err  # the progress bar
-    assert charlstm.load_corpus("grimm").text == TEXT
-    assert Handler.requests == 1 and capfd.readouterr() == ("", "")
+def test_a_download_is_kept_and_the_second_time_nothing_is_printed(serve, capfd):
+    path = serve("good")
+    assert charlstm.load_corpus("grimm").text == TEXT and path.read_bytes() == CONTENT
+    capfd.readouterr()
+    assert charlstm.load_corpus("grimm").text == TEXT and capfd.readouterr() == ("", "")
+    assert charlstm.load_corpus().text == TEXT and "Using Grimm's" in capfd.readouterr().out
+    assert Handler.requests == 1 and list(path.parent.iterdir()) == [path]
 
 
-@pytest.mark.parametrize(
-    ("path", "said"), [("html", "another file"), ("missing", "HTTPError"), ("cut", "127.0.0.1: ChunkedEncodingError")]
-)
-def test_bad_downloads_are_refused_and_leave_nothing_behind(serve, path, said):
-    cached = serve(path)
-    with pytest.raises(SourceUnavailable, match=f"{said}.*save http.* as 11027.txt in "):
-        charlstm.load_corpus("grimm")
-    assert not list(cached.parent.iterdir())
+BAD = {"html": "hash", "missing": "HTTPError", "cut": "ChunkedEncodingError", "nobody": "ConnectionError"}
 
 
-def test_no_server_at_all(serve, monkeypatch):
-    serve()
-    monkeypatch.setitem(SOURCES, "grimm", dataclasses.replace(SOURCES["grimm"], urls=("http://127.0.0.1:9/11027.txt",)))
-    with pytest.raises(SourceUnavailable, match="ConnectionError"):
-        charlstm.load_corpus("grimm")
-
-
-def test_the_next_address_is_tried(serve):
-    serve("html", "cut", "good")
-    assert charlstm.load_corpus("grimm").text == TEXT and Handler.requests == 3
-
-
-@pytest.mark.parametrize(("path", "said"), [("slow", "TimeoutError"), ("silent", "ReadTimeout")])
-def test_a_download_that_takes_too_long_is_given_up(serve, path, said):
-    cached = serve(path)
-    with pytest.raises(SourceUnavailable, match=said):
-        find_file("grimm", seconds=0.5)
-    assert not list(cached.parent.iterdir())
-
-
-def test_the_default_falls_back_in_one_line_that_says_why(serve, capsys):
-    serve("html")
+@pytest.mark.parametrize(("address", "said"), [*BAD.items(), ("silent", "ReadTimeout")])
+def test_bad_downloads_leave_nothing_behind_and_the_default_is_the_tales(serve, capsys, address, said):
+    path = serve(address)
     assert charlstm.load_corpus().name == "tales"
     printed = capsys.readouterr().out
-    assert printed.startswith("Using the bundled tales") and "another file" in printed and printed.count("\n") == 1
+    assert "the bundled tales" in printed and said in printed and printed.count("\n") == 1
+    assert f"save {SOURCES['grimm'].url} as {path}" in printed and not list(path.parent.iterdir())
 
 
-def test_the_default_takes_grimm_if_it_can_be_had(serve, capsys):
-    serve("good")
-    assert charlstm.load_corpus().text == TEXT
-    assert capsys.readouterr().out == "Using Grimm's Fairy Stories (Project Gutenberg eBook 11027).\n"
+def test_a_wrong_file_is_named_and_kept_as_it_is(serve):
+    path = serve("good")
+    path.parent.mkdir()
+    path.write_bytes(CONTENT[:100])
+    with pytest.raises(SourceUnavailable, match=f"{path} is another file"):
+        charlstm.load_corpus("grimm")
+    assert path.read_bytes() == CONTENT[:100] and Handler.requests == 0
 
 
-def test_a_damaged_cache_is_named_and_replaced(serve, capsys):
-    cached = serve("good")
-    cached.parent.mkdir()
-    cached.write_bytes(CONTENT[:100])
-    assert charlstm.load_corpus("grimm").text == TEXT and cached.read_bytes() == CONTENT
-    assert capsys.readouterr().out == f"{cached} is another file (wrong SHA-256), so it is not used.\n"
-
-
-def test_a_damaged_cache_is_refused_by_name(serve):
-    cached = serve("missing")
-    cached.parent.mkdir()
-    cached.write_bytes(CONTENT[:100])
-    with pytest.raises(SourceUnavailable, match=r"11027.txt is another file \(wrong SHA-256\)"):
+def test_a_folder_that_cannot_be_made(serve):
+    serve("good").parent.write_text("a file where the folder should be", encoding="utf-8")
+    with pytest.raises(SourceUnavailable, match="Error"):
         charlstm.load_corpus("grimm")
 
 
-def test_a_cache_that_cannot_be_written(serve, capsys):
-    cached = serve("good")
-    cached.parent.write_text("a file where the folder should be", encoding="utf-8")
-    assert charlstm.load_corpus("grimm").text == TEXT
-    assert "can't be written" in capsys.readouterr().out
-
-
-def test_the_folder_that_the_variable_names_comes_first(serve, monkeypatch, tmp_path):
+@pytest.mark.skipif(sys.platform != "linux", reason="the variables that name the cache are Linux's")
+@pytest.mark.parametrize(("named", "folder"), [("", "cache/charlstm"), ("~/texts", "texts")])
+def test_the_folder_is_the_cache_or_the_one_that_the_variable_names(serve, monkeypatch, tmp_path, named, folder):
     serve("good")
-    folder = tmp_path / "texts"
-    folder.mkdir()
-    monkeypatch.setenv("CHARLSTM_DATA", str(folder))
-    (folder / "11027.txt").write_bytes(CONTENT)
-    assert find_file("grimm") == folder / "11027.txt" and Handler.requests == 0
+    for name, value in {"CHARLSTM_DATA": named, "HOME": tmp_path, "XDG_CACHE_HOME": tmp_path / "cache"}.items():
+        monkeypatch.setenv(name, str(value))
+    assert find_file("grimm") == tmp_path / folder / "11027.txt"
 
 
-def test_that_folder_may_lie_in_the_home_folder(serve, monkeypatch, tmp_path):
-    serve("missing")
-    for name, value in {"CHARLSTM_DATA": "~", "HOME": str(tmp_path), "USERPROFILE": str(tmp_path)}.items():
-        monkeypatch.setenv(name, value)
-    (tmp_path / "11027.txt").write_bytes(CONTENT)
-    assert find_file("grimm") == tmp_path / "11027.txt"
-
-
-def test_a_wrong_file_in_that_folder_is_refused_by_name(serve, monkeypatch, tmp_path):
-    serve("missing")
-    monkeypatch.setenv("CHARLSTM_DATA", str(tmp_path))
-    (tmp_path / "11027.txt").write_text("some other file", encoding="utf-8")
-    with pytest.raises(SourceUnavailable, match=r"11027.txt is another file \(wrong SHA-256\)"):
-        find_file("grimm")
-
-
-FETCH = (
-    "import dataclasses, sys, platformdirs, charlstm.sources as s; platformdirs.user_cache_dir = lambda n: sys.argv[1];"
-    "s.SOURCES['grimm'] = dataclasses.replace(s.SOURCES['grimm'], urls=(sys.argv[2],), sha256=sys.argv[3]);"
-    "print(s.find_file('grimm'))"
-)
-
-
-def fetch(cached):
-    """Another process, which brings Grimm into this cache."""
+def fetch():
+    """Another process, which brings Grimm into the same folder."""
     source = SOURCES["grimm"]
-    command = [sys.executable, "-c", FETCH, str(cached.parent), source.urls[0], source.sha256]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    code = f"from charlstm import sources as s; vars(s.SOURCES['grimm']).update({vars(source)}); s.find_file('grimm')"
+    return subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
 
 
 def test_two_processes_may_download_at_once(serve):
-    cached = serve("slow")
-    processes = [fetch(cached) for _ in range(2)]
-    assert [process.communicate(timeout=60)[0].strip() for process in processes] == [str(cached)] * 2
-    assert [path.name for path in cached.parent.iterdir()] == ["11027.txt"] and cached.read_bytes() == CONTENT
+    path = serve("slow")
+    assert [process.wait(timeout=60) for process in [fetch(), fetch()]] == [0, 0] and Handler.requests == 2
+    assert list(path.parent.iterdir()) == [path] and path.read_bytes() == CONTENT
 
 
 def test_a_killed_download_is_not_taken_for_the_text(serve):
-    cached = serve("slow", "good")
-    process = fetch(cached)
-    while not any(path.stat().st_size > 8000 for path in cached.parent.glob("*")):
+    path, process = serve("slow"), fetch()
+    while not any(partial.stat().st_size > 8000 for partial in path.parent.glob("*")):
         assert process.poll() is None
         time.sleep(0.02)
     process.kill()
-    process.communicate()
-    assert not cached.exists()
+    process.wait()
+    assert not path.exists()
     serve("good")
     assert charlstm.load_corpus("grimm").text == TEXT

@@ -48,10 +48,10 @@ def named_units(weights: dict[str, np.ndarray], ids: charlstm.Ids) -> dict[str, 
 if __name__ == "__main__":
     _, head, tail = read_grimm()
     model, card = train(head)
-    charlstm.save_model(charlstm.PRETRAINED, model, head.vocabulary, card, dtype="float16")
-    model, _ = charlstm.load_pretrained()  # what the file holds is rounded to half precision, so that is measured
+    charlstm.save_model(charlstm.PRETRAINED, model, head.vocabulary, card)
+    model, _ = charlstm.load_pretrained()  # what the file holds is what is measured
     card["units"] = named_units(charlstm.weights_of(model), tail[: len(tail) // 2])
     card["held_out_bits_per_char"] = round(charlstm.bits_per_char(model, tail), 4)
     card["held_out_bits_learning_on"] = round(charlstm.bits_per_char(model, tail, learn=True), 4)
-    charlstm.save_model(charlstm.PRETRAINED, model, head.vocabulary, card, dtype="float16")
+    charlstm.save_model(charlstm.PRETRAINED, model, head.vocabulary, card)
     print(json.dumps(card, indent=1))
