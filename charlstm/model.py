@@ -65,9 +65,10 @@ def layers_of(model: "keras.Model", exactly: bool = False) -> list["keras.layers
     if [type(layer) for layer in layers] != [Embedding, LSTM, Dense]:
         found = ", ".join(type(layer).__name__ for layer in layers)
         raise ValueError(f"the model must be Embedding, LSTM, Dense, as build_model makes it, but has: {found}")
-    plain = Embedding(1, 1, dtype="float32"), LSTM(1, return_sequences=True, dtype="float32"), Dense(1, dtype="float32")
+    plain = Embedding(1, 1), LSTM(1, return_sequences=True), Dense(1)
     for layer, other in zip(layers, plain, strict=True):
-        found, needed = layer.get_config(), other.get_config()
+        found = layer.get_config() | {"dtype": layer.dtype_policy.name}
+        needed = other.get_config() | {"dtype": "float32"}
         for name in needed if exactly else needed.keys() & _COUNT:
             if found.get(name) != needed[name] and not name.endswith(_FREE):
                 place = f"the layer {layer.name!r} has {name}={found.get(name)!r}"

@@ -107,7 +107,7 @@ def test_own_text(tmp_path, monkeypatch, capsys):
     corpus = charlstm.load_corpus("~/own.txt")
     assert (corpus.name, corpus.text) == ("own", "Ein Märchen\nzweite Zeile\ndritte\n")
     assert repr(corpus) == "Corpus('own': 32 characters, 17 unique)"
-    assert "rarest: 'E' 1, 'M' 1, 'ä' 1" in capsys.readouterr().out
+    assert "32 characters, 17 unique" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("decomposed", ["가 나 다", "the\u0301 a", "\u0958 a", "\u212b a"])

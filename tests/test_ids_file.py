@@ -46,7 +46,7 @@ def test_characters_that_are_joined_are_spoken_of_once(own, capsys):
 
 def test_a_text_is_not_replaced_by_its_ids(own):
     own[0].rename(own[1])
-    with pytest.raises(ValueError, match="ids.npy"):
+    with pytest.raises((ValueError, OSError), match="ids.npy"):
         encode_file(own[1], own[1])
     assert own[1].read_text(encoding="utf-8").startswith("the goose")
 
@@ -54,8 +54,8 @@ def test_a_text_is_not_replaced_by_its_ids(own):
 DAMAGES = {f"cut to {length}": lambda data, length=length: data[:length] for length in (0, 5, 127, 128, 1000, -20, -1)}
 DAMAGES |= {"a text": lambda data: b"some text " * 30, "longer": lambda data: data + b"!"}
 DAMAGES |= {"a model": lambda data: charlstm.PRETRAINED.read_bytes()}
-DAMAGES |= {"numbers": lambda data: data.replace(b"'|u1'", b"'|b1'"), "no ids": lambda data: data.replace(b"u1", b"f2")}
-DAMAGES |= {"a table": lambda data: data.replace(b"(1600,)", b"(80,20)"), "list": lambda data: data[:1728] + b"[1]"}
+DAMAGES |= {"no ids": lambda data: data.replace(b"|u1", b"|b1"), "a list": lambda data: data[:1728] + b"[1]"}
+DAMAGES |= {"a table": lambda data: data.replace(b"(1600,)", b"(80,20)")}
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
