@@ -49,6 +49,9 @@ class BestWeights(keras.callbacks.Callback):
         self.held_out_ids, self.recipe = held_out_ids, recipe
         self.bits, self.epoch, self.weights = bits, epoch, weights
 
+    def on_train_begin(self, logs=None):
+        self.weights = self.weights or self.model.get_weights()
+
     def on_epoch_end(self, epoch, logs=None):
         if not math.isfinite(logs["loss"]):
             self.model.set_weights(self.weights)

@@ -109,7 +109,7 @@ def begin(model: "keras.Model", dataset: Batches, recipe: Recipe, held_out_ids, 
         best["bits"] = bits_per_char(model, held_out_ids)
         say(f"before the training: held out {best['bits']:.3f} bits per character")
     progress = {"history": {}, "best": best, "seed": dataset.chosen_seed, "schedule_epochs": recipe.epochs}
-    return TrainingState(settings, progress, [], model.get_weights())
+    return TrainingState(settings, progress, [], [])
 
 
 def go_on(path: Path, settings: dict, recipe: Recipe) -> TrainingState:

@@ -29,5 +29,7 @@ def test_no_screen_or_a_programs_own_or_one_that_lacks_the_characters(tmp_path, 
 
 
 def test_no_error_stream_at_all():  # as in a service
-    code = "import charlstm, os, sys; sys.modules['tensorflow'] = sys; os.close(2); charlstm.import_tensorflow_quietly()"
+    code = (
+        "import charlstm, os, sys; sys.modules['tensorflow'] = sys; os.close(2); charlstm.import_tensorflow_quietly()"
+    )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -40,7 +40,9 @@ def test_with_carried_state_each_reader_goes_on_where_it_stopped(seq_length, bat
     assert inputs.shape == (len(dataset), batch_size, seq_length)
     texts = inputs.transpose(1, 0, 2).reshape(batch_size, -1)
     first = texts[0, 0] - 5
-    expected = [np.roll(ids, -first - reader * (len(ids) // batch_size))[: texts.shape[1]] for reader in range(batch_size)]
+    expected = [
+        np.roll(ids, -first - reader * (len(ids) // batch_size))[: texts.shape[1]] for reader in range(batch_size)
+    ]
     assert np.array_equal(texts, expected) and (shuffle or not first)
 
 

@@ -24,15 +24,12 @@ def generator(model, vocabulary):
 
 
 @pytest.mark.parametrize(
-    ("scale_factor", "expected"),
-    [
-        (1.0, [0.10650698, 0.10650698, 0.78698604]),
-        (0.5, [0.21194156, 0.21194156, 0.57611688]),
-        (0.1, [0.31042377, 0.31042377, 0.37915245]),
-    ],
+    ("scale_factor", "of_1", "of_3"),
+    [(1.0, 0.10650698, 0.78698604), (0.5, 0.21194156, 0.57611688), (0.1, 0.31042377, 0.37915245)],
 )
-def test_figures_of_the_book(scale_factor, expected):
-    np.testing.assert_allclose(charlstm.scaled_softmax([1.0, 1.0, 3.0], scale_factor), expected, atol=5e-9)
+def test_figures_of_the_book(scale_factor, of_1, of_3):
+    found = charlstm.scaled_softmax([1.0, 1.0, 3.0], scale_factor)
+    np.testing.assert_allclose(found, [of_1, of_1, of_3], atol=5e-9)
 
 
 @given(logits_arrays, st.floats(0, 10), st.floats(-100, 100))
@@ -191,32 +188,22 @@ def test_any_network_can_write_and_be_measured(vocabulary, text):
         assert {written[i : i + 2] for i in range(len(written) - 1)} <= pairs
 
 
-@pytest.mark.parametrize(
-    ("options", "error", "message"),
-    [
-        ({"prompt": ""}, ValueError, "prompt is empty"),
-        ({"prompt": "THé €"}, ValueError, "'HTé€' .* at position 0"),
-        ({"stop": "€"}, ValueError, "'€'"),
-        ({"length": -1}, ValueError, "length"),
-        ({"length": 2.5}, TypeError, "length"),
-        ({"length": "5"}, TypeError, "length"),
-        ({"temperature": -0.1}, ValueError, "temperature"),
-        ({"temperature": float("nan")}, ValueError, "temperature"),
-        ({"temperature": float("inf")}, ValueError, "temperature"),
-        ({"temperature": "0.5"}, TypeError, "temperature"),
-        ({"top_k": 0}, ValueError, "top_k"),
-        ({"top_k": 18}, ValueError, "top_k .* at most 17"),
-        ({"top_k": 1.5}, TypeError, "top_k"),
-        ({"top_p": 0}, ValueError, "top_p"),
-        ({"top_p": 1.1}, ValueError, "top_p"),
-        ({"top_q": 1}, TypeError, "top_q"),
-    ],
-)
-def test_what_cannot_be_used_is_refused_before_the_first_character(generator, options, error, message):
-    with pytest.raises(error, match=message):
-        generator.stream(**{"prompt": "the", "length": 5, **options})
-    with pytest.raises(error, match=message):
-        generator.generate_batch(**{"prompt": "the", "count": 2, "length": 5, **options})
+NAN, INFINITY = float("nan"), float("inf")
+BAD = {"length": (-1, 2.5, "5"), "temperature": (-0.1, NAN, INFINITY, "0.5"), "top_k": (0, 18, 1.5)}
+BAD |= {"top_p": (0, 1.1), "top_q": (1,), "prompt": ("",), "stop": ("\u20ac",)}
+
+
+@pytest.mark.parametrize(("name", "value"), [(name, value) for name in BAD for value in BAD[name]])
+def test_what_cannot_be_used_is_refused_before_the_first_character(generator, name, value):
+    options = {"prompt": "the", "length": 5, name: value}
+    for call in generator.stream, generator.generate, lambda **options: generator.generate_batch(count=2, **options):
+        with pytest.raises((ValueError, TypeError), match="\u20ac" if name == "stop" else name):
+            call(**options)
+
+
+def test_unknown_characters_of_a_prompt_are_named(generator):
+    with pytest.raises(ValueError, match="'HT\u00e9\u20ac' .* at position 0"):
+        generator.generate("TH\u00e9 \u20ac")
 
 
 def test_other_things_in_place_of_network_vocabulary_or_count(model, vocabulary, generator, text):

@@ -134,11 +134,7 @@ WRONG = {
     "recipe: epochs": ({"recipe": 5}, TypeError, "epochs=5"),
     "epochs": ({"epochs": 0}, ValueError, "at least 1"),
     "recipe: embedding": ({"recipe": "book"}, ValueError, "embeddings_stddev=0.6"),
-    "recipe: dropout": (
-        {"recipe": "best", "dataset": resumable.batches("best")},
-        ValueError,
-        "output_dropout=0.0",
-    ),
+    "recipe: dropout": ({"recipe": "best", "dataset": resumable.batches("best")}, ValueError, "output_dropout=0.0"),
     "recipe: state": ({"recipe": fast(carry_state=True)}, ValueError, "carry_state=True"),
     "dataset: state": ({"dataset": resumable.batches("best")}, ValueError, "carry_state=False"),
     "dtype": ({"matmul_dtype": "float64"}, ValueError, "float32, bfloat16"),
@@ -150,14 +146,17 @@ def test_what_cannot_be_used_is_refused_and_leaves_the_model_as_it_was(model, wr
     before, record = model.get_weights(), Record()
     with pytest.raises(error, match=message):
         charlstm.train(model, **{"dataset": resumable.batches(), "epochs": 1, "callbacks": [record]} | wrong)
-    assert equal(before, model.get_weights()) and not record.rates
-    charlstm.train(model, charlstm.make_dataset(OTHER.encode(OTHER.chars * 2), 5), epochs=1)  # of these it knows nothing
+    assert equal(before, model.get_weights()) and not record.rates and not model.compiled
+    assert charlstm.bits_per_char(model, OTHER.encode("abc")) > 0  # no characters are those of the model yet
 
 
 def test_a_model_keeps_to_the_characters_that_it_has_learned():
     model, _ = resumable.run(epochs=1)
     before, ids = model.get_weights(), OTHER.encode(OTHER.chars * 3)
-    for refused in lambda: charlstm.train(model, charlstm.make_dataset(ids, 5)), lambda: charlstm.bits_per_char(model, ids):
+    for refused in (
+        lambda: charlstm.train(model, charlstm.make_dataset(ids, 5)),
+        lambda: charlstm.bits_per_char(model, ids),
+    ):
         with pytest.raises(ValueError, match="of 17 characters"):
             refused()
     assert equal(before, model.get_weights())
@@ -218,10 +217,10 @@ def test_without_a_seed_the_order_goes_on_too(tmp_path):
 
 
 def test_a_model_interrupted_while_it_is_measured_goes_on_itself(tmp_path, capsys):
-    settings = {"recipe": BEST["recipe"], "epochs": 4, "held_out_ids": np.tile(BACKWARDS, 60)}
+    settings = {"recipe": BEST["recipe"], "epochs": 4, "held_out_ids": np.tile(BACKWARDS, 25)}
     expected, history = resumable.run(**settings)
     model, dataset = resumable.build(settings["recipe"]), resumable.batches(settings["recipe"])
-    ctrl_c = At(2, -1, lambda model: threading.Timer(0.1, _thread.interrupt_main).start())
+    ctrl_c = At(2, -1, lambda model: threading.Timer(0.05, _thread.interrupt_main).start())
     with pytest.raises(KeyboardInterrupt):
         charlstm.train(model, dataset, checkpoint=tmp_path / "a.safetensors", callbacks=[ctrl_c], **settings)
     assert charlstm.Generator.from_model(model, resumable.vocabulary).generate("the", 5)
@@ -266,7 +265,9 @@ def test_the_checkpoint_of_another_training_is_refused(finished, change, message
     assert path.read_bytes() == written
 
 
-@pytest.mark.parametrize("damage", [lambda b: b[:-9], lambda b: b[:-100] + bytes([b[-100] ^ 1]) + b[-99:], lambda b: b""])
+@pytest.mark.parametrize(
+    "damage", [lambda b: b[:-9], lambda b: b[:-100] + bytes([b[-100] ^ 1]) + b[-99:], lambda b: b""]
+)
 def test_a_damaged_checkpoint_is_named_and_left_alone(tmp_path, finished, model, damage):
     path, damaged, before = tmp_path / "a.safetensors", damage(finished[0].read_bytes()), model.get_weights()
     path.write_bytes(damaged)
@@ -289,7 +290,10 @@ def test_a_schedule_rises_and_falls_and_more_epochs_stay_at_its_end(tmp_path, ca
     model, history = resumable.run(path, epochs=6, callbacks=[record])
     steps = len(resumable.batches())
     rates = np.array(record.rates[: 2 * steps] + record.rates[-4 * steps :])
-    assert rates[0] == pytest.approx(rate / 100) == pytest.approx(rates[4 * steps :]) and "schedule" in capsys.readouterr().out
+    assert (
+        rates[0] == pytest.approx(rate / 100) == pytest.approx(rates[4 * steps :])
+        and "schedule" in capsys.readouterr().out
+    )
     assert np.argmax(rates) == steps and rates.max() == pytest.approx(rate)
     assert model.optimizer.global_clipnorm == RECIPES["quick"].clip_norm
     resumable.run(tmp_path / "b.safetensors")
