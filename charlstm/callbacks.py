@@ -66,7 +66,7 @@ class BestWeights(keras.callbacks.Callback):
 
     def on_train_end(self, logs=None):
         self.model.set_weights(self.weights)
-        if self.epoch < self.params["epochs"]:
+        if self.held_out_ids is not None and self.epoch < self.params["epochs"]:
             which = f"of epoch {self.epoch}" if self.epoch else "it came with"
             say(f"The model has the weights {which}, the best on the held-out text.")
 

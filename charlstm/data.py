@@ -6,7 +6,6 @@ from collections import Counter
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import NoReturn
 
 import numpy as np
 
@@ -157,20 +156,20 @@ def find_own(source: str | os.PathLike | list | tuple | dict) -> list[Path]:
     else:
         path = Path(os.path.expanduser(source))
         if not os.path.exists(path):  # where Path would raise, for what can be no path, this is False
-            _refuse(str(source), path)
+            raise _not_there(str(source), path)
         paths = sorted(path.glob("*.txt")) if path.is_dir() else [path]
     if not paths:
         raise FileNotFoundError(f"there is no .txt file in {str(source)!r}: give the path of a text file")
     return paths
 
 
-def _refuse(source: str, path: Path) -> NoReturn:
+def _not_there(source: str, path: Path) -> Exception:
     if re.match("[a-z0-9]+://", source):
-        raise ValueError(f"{source} is an address: download the text first, and give the path of its file")
+        return ValueError(f"{source} is an address: download the text first, and give the path of its file")
     if "\n" in source or len(source) > 1000 or any(len(os.fsencode(part)) > 255 for part in path.parts):
-        raise ValueError("this is a text, not the path of a file: charlstm.Corpus('my text', text, 'my own') takes it")
-    known = ", ".join(SOURCES)
-    raise FileNotFoundError(f"there is no file {source}: check the folder and the spelling, or give one of {known}")
+        return ValueError("this is a text, not the path of a file: charlstm.Corpus('my text', text, 'my own') takes it")
+    advice = f"check the folder and the spelling, or give one of {', '.join(SOURCES)}"
+    return FileNotFoundError(f"there is no file {source}: {advice}")
 
 
 def split(ids: np.ndarray, held_out: float = 0.1) -> tuple[np.ndarray, np.ndarray]:

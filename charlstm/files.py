@@ -8,7 +8,6 @@ import tempfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 
@@ -148,7 +147,7 @@ def path_to_write(path: str | os.PathLike, ending: str) -> Path:
 
 
 @contextlib.contextmanager
-def replacing(path: Path) -> Iterator[IO[bytes]]:
+def replacing(path: Path) -> Iterator:
     """A file to write to, which in the end takes the place of ``path``: whatever happens meanwhile (an error, a kill, a
     power cut), the older file or the new one is there, whole. Raises OSError, saying why, if it can't be written."""
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")

@@ -2,13 +2,13 @@
 
 import codecs
 import hashlib
+import itertools
 import os
 import re
 import tomllib
 import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
-from string import whitespace
 from types import SimpleNamespace
 
 from charlstm.console import say
@@ -50,7 +50,8 @@ def find_file(name: str) -> Path:
         return Path(pooch.retrieve(source.url, source.sha256, path.name, path.parent, downloader=patient))
     except (OSError, ValueError) as error:
         reason = str(error) if isinstance(error, ValueError) else type(error).__name__
-        raise SourceUnavailable(f"{source.title} is unavailable ({reason}): save {source.url} as {path}") from None
+        advice = f"save {source.url} as {path}, or in a folder that CHARLSTM_DATA names"
+        raise SourceUnavailable(f"{source.title} is unavailable ({reason}): {advice}") from None
 
 
 def slice_between(text: str, start: str = "", end: str = "") -> str:
@@ -72,33 +73,26 @@ def read_blocks(path: Path, encoding: str = "utf-8", size: int = 2**20) -> Itera
 
     Raises ValueError, with what to do, for a file that is empty, binary, in another encoding or in several.
     """
-    held, line, chars, n_combined = "", 1, set(), 0
-    for block in _decode(path, encoding, size):
-        if strange := STRANGE.search(block):
-            line += block[: strange.start()].count("\n")
-            place = f"byte 0x{ord(strange[0]) % 256:02X} in line {line}"
-            raise ValueError(f"{path} can't be read as {encoding}: {place}; {_advice(path)}")
-        held, line, chars = held + block, line + block.count("\n"), chars | set(block)
-        # The form NFC combines nothing with a space or a line end, so that a piece may end before one.
-        cut = max(held.rfind(" "), held.rfind("\n"), 0) if block else len(held)
-        piece = unicodedata.normalize("NFC", held[:cut])
-        yield piece
-        held, n_combined = held[cut:], n_combined + cut - len(piece)
-    if len(chars - set(whitespace)) < 2:
-        raise ValueError(f"{path} holds no text, or one character over and over: give a file with a text to learn from")
-    if n_combined:
-        say(f"{path.name}: {n_combined:,} combining characters were joined with others (Unicode form NFC).")
-
-
-def _decode(path: Path, encoding: str, size: int) -> Iterator[str]:
-    # Pieces as they stand in the file, and "" at its end.
+    held, line, chars, is_nfc = "", 1, set(), True
     try:
         with open(path, encoding=encoding, errors="surrogateescape") as file:
-            yield file.read(size).removeprefix("\ufeff")
-            yield from iter(lambda: file.read(size), "")
-            yield ""
+            for block in itertools.chain(iter(lambda: file.read(size), ""), [""]):
+                block = block if chars else block.removeprefix("\ufeff")
+                if strange := STRANGE.search(block):
+                    line += block[: strange.start()].count("\n")
+                    place = f"byte 0x{ord(strange[0]) % 256:02X} in line {line}"
+                    raise ValueError(f"{path} can't be read as {encoding}: {place}; {_advice(path)}")
+                held, line, chars = held + block, line + block.count("\n"), chars | set(block)
+                # The form NFC combines nothing with a space or a line end, so that a piece may end before one.
+                cut = max(held.rfind(" "), held.rfind("\n"), 0) if block else len(held)
+                yield (piece := unicodedata.normalize("NFC", held[:cut]))
+                held, is_nfc = held[cut:], is_nfc and piece == held[:cut]
     except (UnicodeError, LookupError) as error:
         raise ValueError(f"{path} can't be read as {encoding}: {error}") from None
+    if sum(not char.isspace() for char in chars) < 2:
+        raise ValueError(f"{path} holds no text, or one character over and over: give a file with a text to learn from")
+    if not is_nfc:
+        say(f"{path.name} was brought into the Unicode form NFC, in which equal characters have equal codes.")
 
 
 def _advice(path: Path) -> str:

@@ -5,7 +5,6 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +27,7 @@ def train(
     checkpoint: str | os.PathLike | None = None,
     sample_prompt: str | None = None,
     matmul_dtype: str = "float32",
-    callbacks: Sequence["keras.callbacks.Callback"] = (),
+    callbacks: "list[keras.callbacks.Callback] | tuple" = (),
 ) -> dict[str, list[float]]:
     """Train with Adam and cross-entropy (chapter 16), by Keras's ``fit``. Built in notebook 05_training.
 
@@ -174,9 +173,5 @@ def fit(
     ours += [TextLine(prompt, dataset.vocabulary, recipe)] if prompt is not None else []
     settings = {"epochs": recipe.epochs, "initial_epoch": done, "steps_per_epoch": len(dataset), "shuffle": False}
     settings |= {"callbacks": [*ours, *callbacks], "verbose": int(someone_watches())}
-    try:
-        learner.fit(dataset.batches_from(done, seed), **settings)
-    except KeyboardInterrupt:
-        say("Interrupted: the model has the weights of this moment.")
-        raise
+    learner.fit(dataset.batches_from(done, seed), **settings)
     return kept.history

@@ -1,116 +1,130 @@
 """Train one model on several machines together: on each of them, python train_on_workers.py TEXT SAVE [options]
 
-The environment variable TF_CONFIG tells each machine who is there, and which of them it is; all of them need the same
-text and the same command. To try it on one machine: --local 2, without TF_CONFIG. After a crash, start all again with
-the same command: with --checkpoint they go on from the last whole epoch. For two machines, on the first:
-
-    TF_CONFIG='{"cluster": {"worker": ["10.0.0.1:2222", "10.0.0.2:2222"]}, "task": {"type": "worker", "index": 0}}' \\
-        python train_on_workers.py grimm model.safetensors --checkpoint checkpoint
-
-and on the second the same with "index": 1.
+TEXT: a name that load_corpus knows, a text file, or an .npy of encode_file. SAVE: a .safetensors file. TF_CONFIG tells
+each machine who is there, and which one it is. --local 2: try it on one. --checkpoint FOLDER: go on after a crash.
 """
 
 import argparse
+import atexit
+import contextlib
+import dataclasses
 import json
 import os
 import socket
 import subprocess
 import sys
 import time
-from pathlib import Path
+import zlib
 
-import charlstm
-from charlstm.recipes import RECIPES
-from charlstm.text_file import open_ids
-from charlstm.workers import Workers, connect
+import charlstm.course.ids_file
 
 
-def read_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("text", help="a name that load_corpus knows, a text file, or an .safetensors of encode_file")
-    parser.add_argument("save", type=Path, help="where the first worker writes the model, a .safetensors file")
-    parser.add_argument("--recipe", choices=RECIPES, default="quick")
-    parser.add_argument(
-        "--checkpoint", type=Path, help="a file of the first worker, from which an interrupted run goes on"
-    )
-    parser.add_argument("--epochs", type=int, help="another number of them than the recipe's")
-    parser.add_argument("--held-out", type=float, default=0.1, help="the share of the text to measure on; 0: none")
-    parser.add_argument("--sample-prompt", help="what the model writes from, under each epoch's line")
-    parser.add_argument("--seed", type=int, default=1)
-    for name, size in (("seq-length", 50), ("batch-size", 64), ("embedding-dim", 256), ("units", 512)):
-        parser.add_argument(f"--{name}", type=int, default=size)
-    parser.add_argument("--timeout", type=float, default=300, help="seconds to wait for the other workers; default 300")
-    parser.add_argument("--local", type=int, metavar="N", help="start N workers on this machine")
-    return parser.parse_args()
+def learn(model, clip_norm, inputs, targets):
+    """Learn from a batch, together with all other workers; gives its mean loss."""
+    worker = tf.distribute.get_replica_context()
+    number, count = worker.replica_id_in_sync_group, worker.num_replicas_in_sync
+    with tf.GradientTape() as tape:
+        logits = model(inputs[number::count], training=True)
+        losses = tf.nn.sparse_softmax_cross_entropy_with_logits(targets[number::count], logits)
+        # Our share's part of the mean over the whole batch: 0 where no row is left for us.
+        loss = tf.reduce_sum(losses) / tf.cast(tf.size(targets), tf.float32)
+    gradients = [tf.convert_to_tensor(part) for part in tape.gradient(loss, model.trainable_variables)]
+    loss, *gradients = worker.all_reduce("SUM", [loss, *gradients])  # from here on, those of the whole batch
+    gradients = tf.clip_by_global_norm(gradients, clip_norm)[0] if clip_norm else gradients
+    model.optimizer.apply([part / count for part in gradients], model.trainable_variables)  # which adds up once more
+    return loss
 
 
-def train(arguments: argparse.Namespace) -> None:
-    """What each worker does."""
-    strategy = connect(arguments.timeout)
-    import keras
-
-    is_first = Workers(strategy).number == 0
-    if not is_first:
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
-    if arguments.text.endswith(".safetensors"):
-        ids = open_ids(arguments.text)
-    else:
-        corpus = charlstm.load_corpus(arguments.text)
-        ids = corpus.vocabulary.encode(corpus.text)
-    train_ids, held_out_ids = charlstm.split(ids, arguments.held_out) if arguments.held_out else (ids, None)
-    recipe = RECIPES[arguments.recipe]
-    keras.utils.set_random_seed(arguments.seed)
+def train(options, recipe, dataset, is_first):
+    """What all workers do together; gives the model, and the mean loss of each epoch, in nats."""
+    checksum = zlib.crc32(repr((recipe, options.embedding_dim, options.units, dataset.describe())).encode())
+    strategy, losses = tf.distribute.MultiWorkerMirroredStrategy(), tf.Variable(tf.zeros(recipe.epochs))
+    tf.keras.utils.set_random_seed(options.seed)
+    with strategy.scope():  # where a new variable begins on all workers with the value that the first one has for it
+        if tf.Variable(checksum, dtype="int64").numpy() != checksum:
+            raise ValueError("the first worker has another text, or other options: give all the same")
+        model = charlstm.build_model(len(dataset.vocabulary), options.embedding_dim, options.units, recipe)
+        dataclasses.replace(recipe, clip_norm=None).compile(model, len(dataset))
+    if folder := is_first and options.checkpoint and f"{options.checkpoint}/{checksum:08x}":
+        state = tf.train.Checkpoint(model=model, optimizer=model.optimizer, losses=losses)
+        manager = tf.train.CheckpointManager(state, folder, max_to_keep=1, init_fn=lambda: manager.save(0))
+        manager.restore_or_initialize()
     with strategy.scope():
-        sizes = len(ids.vocabulary), arguments.embedding_dim, arguments.units
-        model = charlstm.build_model(*sizes, recipe)
-    sizes = arguments.seq_length, arguments.batch_size
-    dataset = charlstm.make_dataset(train_ids, *sizes, seed=arguments.seed, carry_state=recipe.carry_state)
-    history = charlstm.train(
-        model, dataset, recipe, arguments.epochs, held_out_ids, arguments.checkpoint, arguments.sample_prompt
-    )
-    if is_first:
-        card = {"text": arguments.text, "recipe": arguments.recipe, "workers": strategy.num_replicas_in_sync}
-        charlstm.save_model(arguments.save, model, ids.vocabulary, card | history)
+        for variable in model.variables + model.optimizer.variables:
+            variable.assign(tf.Variable(variable.value))
+    step = tf.function(lambda *batch: strategy.run(learn, (model, recipe.clip_norm, *batch)), reduce_retracing=True)
+    for epoch in range(model.optimizer.iterations.numpy() // len(dataset), recipe.epochs):
+        start, total = time.perf_counter(), 0
+        for batch in dataset.batches_from(epoch).take(len(dataset)):
+            total += len(batch[0]) * strategy.experimental_local_results(step(*batch))[0]
+        losses[epoch].assign(total / dataset.n_windows)
+        if folder:
+            manager.save(epoch + 1)
+        if is_first:
+            bits, speed = losses[epoch] / tf.math.log(2.0), len(dataset.ids) / (time.perf_counter() - start)
+            print(f"epoch {epoch + 1} of {recipe.epochs}: {bits:.3f} bits, {speed:,.0f} characters/s", flush=True)
+    return model, losses.numpy().tolist()
 
 
-def start_locally(count: int) -> int:
-    """Start this program ``count`` times; gives the exit code of the first that fails, which ends all, or else 0."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    addresses = [f"127.0.0.1:{free.getsockname()[1]}" for free in sockets]
-    for free in sockets:
-        free.close()
-    workers = []
+def start_others(count):  # of ``count`` workers on this machine, of which this process is the first
+    free = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    cluster = {"worker": [f"127.0.0.1:{one.getsockname()[1]}" for one in free]}
+    for number in reversed(range(count)):
+        free[number].close()
+        os.environ["TF_CONFIG"] = json.dumps({"cluster": cluster, "task": {"type": "worker", "index": number}})
+        if number > 0:
+            atexit.register(subprocess.Popen([sys.executable, *sys.argv, "--local=0"], stdout=subprocess.DEVNULL).kill)
+
+
+def meet(timeout):
+    """Wait until all that TF_CONFIG names are there; gives the number of this worker, and how many there are."""
     try:
-        for index in range(count):
-            config = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}
-            settings = os.environ | {"TF_CONFIG": json.dumps(config)}
-            place = [sys.executable, __file__, *sys.argv[1:], "--local", "0"]  # the last one counts
-            workers.append(subprocess.Popen(place, env=settings))
-        while None in (codes := [worker.poll() for worker in workers]) and not any(codes):
-            time.sleep(0.1)
-        return next(filter(None, codes), 0)
-    finally:
-        for worker in workers:
-            worker.kill()  # TensorFlow does not let go for less
-            worker.wait()
+        config = json.loads(os.environ["TF_CONFIG"])
+        [addresses], number = config["cluster"].values(), config["task"]["index"]
+        port = int(addresses[number].rpartition(":")[2])
+    except (ValueError, LookupError, TypeError, AttributeError):
+        example = '{"cluster": {"worker": ["10.0.0.1:2222", "10.0.0.2:2222"]}, "task": {"type": "worker", "index": 0}}'
+        raise ValueError(f"give --local 2, or set the environment variable TF_CONFIG, such as to {example}") from None
+    missing, end = {*addresses}, time.monotonic() + timeout
+    with socket.create_server(("", port)):  # where TensorFlow will listen
+        while missing and time.monotonic() < end:
+            for address in sorted(missing):
+                with contextlib.suppress(OSError), socket.create_connection(address.rsplit(":", 1), timeout=1):
+                    missing.remove(address)
+            time.sleep(0.5)  # so that the others see us, too
+    if missing:
+        raise TimeoutError(f"waited {timeout:g} seconds for {', '.join(missing)}: start all, and look for firewalls")
+    return number, len(addresses)
 
 
-def main() -> int:
-    arguments = read_arguments()
-    try:
-        if arguments.local:
-            return start_locally(arguments.local)
-        train(arguments)
-        return 0
-    except KeyboardInterrupt:
-        return 130
-    except (ValueError, TypeError, OSError, FloatingPointError) as error:
-        print(f"{Path(__file__).name}: {error}", file=sys.stderr, flush=True)
-        return 1
+parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+parser.add_argument("--recipe", choices=["quick", "book"], default="quick")
+defaults = {"text": "", "save": "", "--checkpoint": "", "--held-out": 0.1, "--timeout": 300.0, "--local": 0}
+defaults |= {"--epochs": 0, "--seed": 1, "--seq-length": 50, "--batch-size": 64, "--embedding-dim": 256, "--units": 512}
+for name, default in defaults.items():
+    parser.add_argument(name, type=type(default), default=default)
+options = parser.parse_args()
+try:
+    recipe = charlstm.recipes.find_recipe(options.recipe, options.epochs or None)
+    if min(options.embedding_dim, options.units, options.batch_size // max(options.local, 1)) < 1:
+        raise ValueError("embedding-dim and units must be at least 1, batch-size at least the number of workers")
+    charlstm.files.path_to_write(options.save, ".safetensors")  # tries to
+    os.makedirs(options.checkpoint or ".", exist_ok=True)
+    corpus = None if options.text.endswith((".npy", ".safetensors")) else charlstm.load_corpus(options.text)
+    ids = corpus.vocabulary.encode(corpus.text) if corpus else charlstm.course.ids_file.open_ids(options.text)
+    ids, held_out_ids = charlstm.split(ids, options.held_out) if options.held_out else (ids, None)
+    dataset = charlstm.make_dataset(ids, options.seq_length, options.batch_size, seed=options.seed)
+    start_others(options.local)
+    charlstm.import_tensorflow_quietly()  # which takes seconds, and should have worked before the others count on us
+    import tensorflow as tf
 
-
-if __name__ == "__main__":
-    code = main()
-    sys.stdout.flush()
-    # After an error TensorFlow would wait for workers that wait for this one.
-    os._exit(code) if code else sys.exit()
+    number, count = meet(options.timeout)
+    model, losses = train(options, recipe, dataset, number == 0)
+    if number == 0:
+        charlstm.save_model(options.save, model, dataset.vocabulary, {"workers": count, "loss": losses})
+    if number == 0 and held_out_ids is not None:
+        print(f"held out {charlstm.bits_per_char(model, held_out_ids):.3f} bits per character")
+except (ValueError, OSError) as error:
+    sys.exit(f"train_on_workers.py: {error}")
+except tf.errors.OpError as error:
+    sys.exit(f"train_on_workers.py: another worker has ended or can't be reached ({type(error).__name__}): start again")

@@ -19,15 +19,14 @@ def build(recipe="quick", units=12):
     return charlstm.build_model(len(vocabulary), 8, units, recipe)
 
 
-def batches(recipe="quick", seed=1, train_ids=ids[:-300]):
-    return charlstm.make_dataset(train_ids, 20, 8, seed=seed, carry_state=find_recipe(recipe).carry_state)
+def batches(recipe="quick", ids=ids[:-300], seed=1):
+    return charlstm.make_dataset(ids, 20, 8, seed=seed, carry_state=find_recipe(recipe).carry_state)
 
 
-def run(checkpoint=None, recipe="quick", epochs=4, units=12, seed=1, train_ids=ids[:-300], **options):
+def run(checkpoint=None, recipe="quick", epochs=4, held_out_ids=ids[-300:], model=None, dataset=None, **options):
     """The trained model and its history."""
-    model, options = build(recipe, units), {"held_out_ids": ids[-300:]} | options
-    dataset = batches(recipe, seed, train_ids)
-    return model, charlstm.train(model, dataset, recipe, epochs, checkpoint=checkpoint, **options)
+    model, dataset = model or build(recipe), dataset or batches(recipe)
+    return model, charlstm.train(model, dataset, recipe, epochs, held_out_ids, checkpoint, **options)
 
 
 if __name__ == "__main__":
@@ -35,7 +34,6 @@ if __name__ == "__main__":
     weights = []
     for epochs, keep_best in (60, False), (61, True):
         recipe = dataclasses.replace(charlstm.RECIPES["best"], keep_best=keep_best)
-        held_out_ids = np.tile(ids[-300:], 10)[::-1]  # measuring takes as long as learning; an early epoch is the best
-        model, _ = run(f"{sys.argv[1]}/{epochs}.safetensors", recipe, epochs, held_out_ids=held_out_ids)
-        weights += model.get_weights()
+        held_out_ids = np.tile(ids[-300:], 10)[::-1]  # takes as long as learning; an early epoch is the best
+        weights += run(f"{sys.argv[1]}/{epochs}.safetensors", recipe, epochs, held_out_ids)[0].get_weights()
     np.savez(f"{sys.argv[1]}/result.npz", *weights)

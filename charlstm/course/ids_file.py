@@ -47,8 +47,8 @@ def open_ids(path: str | os.PathLike) -> Ids:
         with path.open("rb") as file:
             file.seek(mapped.offset + mapped.nbytes)
             vocabulary = Vocabulary(json.loads(file.read()))
-    except (ValueError, TypeError, EOFError, AttributeError, RecursionError) as error:
-        raise ValueError(f"{path} is not a whole file of encode_file ({error}): make it again") from None
+    except (ValueError, TypeError, EOFError, AttributeError, RecursionError):
+        raise ValueError(f"{path} is not a whole file of encode_file: make it again") from None
     ids = mapped.view(Ids)
     ids.vocabulary = vocabulary
     return ids
