@@ -80,7 +80,7 @@ def read_card(path: str | os.PathLike = PRETRAINED) -> dict:
 def read_model_file(path: str | os.PathLike = PRETRAINED) -> tuple[dict[str, np.ndarray], Vocabulary, dict]:
     """Weights (as ``weights_of``), vocabulary and card from a file; no Keras needed. Raises like ``load_model``."""
     with _naming(path, "whole model"):
-        arrays, facts = _read(path, MODEL_FORMAT)
+        arrays, facts = _read(path, MODEL_FORMAT, "vocabulary", "card")
         vocabulary, card = Vocabulary(facts["vocabulary"]), dict(facts["card"])
         check_weights(arrays, vocabulary)
     return {name: arrays[name].astype(np.float32) for name in StepwiseLSTM.weight_names}, vocabulary, card
@@ -96,7 +96,7 @@ def save_state(path: Path, state: TrainingState) -> None:
 def load_state(path: str | os.PathLike) -> TrainingState:
     """What ``save_state`` has written. Raises FileNotFoundError, or ValueError if the file is damaged or another."""
     with _naming(path, "whole checkpoint"):
-        arrays, facts = _read(path, STATE_FORMAT)
+        arrays, facts = _read(path, STATE_FORMAT, "settings", "progress")
         parts = _numbered(arrays, "variable"), _numbered(arrays, "weight")
         return TrainingState(dict(facts["settings"]), dict(facts["progress"]), *parts)
 
@@ -132,7 +132,7 @@ def path_to_write(path: str | os.PathLike, ending: str) -> Path:
 
     Raises ValueError for another ``ending``, IsADirectoryError, FileNotFoundError (no such folder) or PermissionError.
     """
-    path = Path(path).expanduser().resolve()  # through links, and whatever the working folder will be
+    path = Path(os.path.expanduser(path)).resolve()  # through links, and whatever the working folder will be
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a folder: give the path of a file in it")
     if path.suffix != ending:
@@ -171,11 +171,11 @@ def _write(path: Path, arrays: dict[str, np.ndarray], kind: str, facts: dict) ->
         file.write(save(arrays, metadata | {"checksum": _checksum(arrays, metadata)}))
 
 
-def _read(path: str | os.PathLike, kind: str) -> tuple[dict[str, np.ndarray], dict]:
-    # The arrays of a .safetensors file in this format, and its facts.
+def _read(path: str | os.PathLike, kind: str, *names: str) -> tuple[dict[str, np.ndarray], dict]:
+    # The arrays of a .safetensors file in this format, and its facts, of these names.
     from safetensors import safe_open
 
-    path = Path(path).expanduser()
+    path = Path(os.path.expanduser(path))
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}: check the folder and the spelling")
     with safe_open(path, framework="numpy") as file:
@@ -186,7 +186,9 @@ def _read(path: str | os.PathLike, kind: str) -> tuple[dict[str, np.ndarray], di
     # Only files of version 0.1.0 have no checksum.
     if (checksum := metadata.pop("checksum", None)) not in (None, _checksum(arrays, {"format": kind} | metadata)):
         raise ValueError(f"it is damaged (checksum {checksum})")
-    return arrays, {name: json.loads(fact) for name, fact in metadata.items()}
+    if metadata.keys() != {*names}:
+        raise ValueError(f"it should tell {', '.join(names)}")
+    return arrays, {name: json.loads(metadata[name]) for name in names}
 
 
 def _checksum(arrays: dict[str, np.ndarray], metadata: dict[str, str]) -> str:

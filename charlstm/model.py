@@ -100,7 +100,7 @@ def check_weights(weights: dict[str, np.ndarray], vocabulary: Vocabulary) -> Non
     for name, shape in StepwiseLSTM.weight_shapes(known, embedding_dim, rnn_units).items():
         if weights[name].shape != shape or 0 in shape:
             raise ValueError(f"{name} has the shape {weights[name].shape}, but {shape} fits the other weights")
-        if weights[name].dtype.kind != "f" or not np.isfinite(weights[name]).all():
+        if weights[name].dtype not in (np.float32, np.float16) or not np.isfinite(weights[name]).all():
             raise ValueError(f"{name} holds NaN or infinity: the training went wrong, try a smaller learning rate")
 
 

@@ -67,9 +67,9 @@ def slice_between(text: str, start: str = "", end: str = "") -> str:
     return text[begin:stop]
 
 
-def read_blocks(path: Path, encoding: str = "utf-8", size: int = 2**20) -> Iterator[str]:
+def read_blocks(path: Path, encoding: str = "utf-8", size: int = 2**20, quiet: bool = False) -> Iterator[str]:
     """The text in the file ``path`` in pieces of about ``size`` characters: without a byte-order mark, with ``"\\n"`` as
-    line ends, in the Unicode form NFC; a line says so if it had to be brought into this form.
+    line ends, in the Unicode form NFC; unless ``quiet``, a line says so if it had to be brought into this form.
 
     Raises ValueError, with what to do, for a file that is empty, binary, in another encoding or in several.
     """
@@ -91,7 +91,7 @@ def read_blocks(path: Path, encoding: str = "utf-8", size: int = 2**20) -> Itera
         raise ValueError(f"{path} can't be read as {encoding}: {error}") from None
     if sum(not char.isspace() for char in chars) < 2:
         raise ValueError(f"{path} holds no text, or one character over and over: give a file with a text to learn from")
-    if not is_nfc:
+    if not (is_nfc or quiet):
         say(f"{path.name} was brought into the Unicode form NFC, in which equal characters have equal codes.")
 
 
@@ -102,9 +102,9 @@ def _advice(path: Path) -> str:
     with path.open("rb") as file:
         data = file.read(10**7)
     characters = codecs.getincrementaldecoder("utf-8")("surrogateescape").decode(data)
-    if not STRANGE.search(characters):
-        return "it is UTF-8: leave encoding= out"
-    unreadable = sum("\udc80" <= char <= "\udcff" for char in characters)
+    unreadable = len(STRANGE.findall(characters))
+    if not unreadable:
+        return "up to there it is UTF-8: leave encoding= out, or mend this byte"
     if unreadable < sum(char > "\x7f" for char in characters) - unreadable:
         return f"most of the rest is UTF-8, so the file mixes encodings: mend {unreadable} bytes like this one"
     passages = {}  # and the encoding that gives them, the likeliest first

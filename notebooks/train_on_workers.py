@@ -102,7 +102,7 @@ parser.add_argument("--recipe", choices=["quick", "book"], default="quick")
 defaults = {"text": "", "save": "", "--checkpoint": "", "--held-out": 0.1, "--timeout": 300.0, "--local": 0}
 defaults |= {"--epochs": 0, "--seed": 1, "--seq-length": 50, "--batch-size": 64, "--embedding-dim": 256, "--units": 512}
 for name, default in defaults.items():
-    parser.add_argument(name, type=type(default), default=default)
+    parser.add_argument(name, type=type(default), default=default, help=f"default: {default}" if default else None)
 options = parser.parse_args()
 try:
     recipe = charlstm.recipes.find_recipe(options.recipe, options.epochs or None)

@@ -22,6 +22,8 @@ def encode_file(source: str | os.PathLike | list, target: str | os.PathLike, enc
     Raises like ``load_corpus``, and ValueError or OSError if ``target`` can't be written.
     """
     target, paths = path_to_write(target, ".npy"), find_own(source)
+    if target in map(Path.resolve, paths):
+        raise ValueError(f"{target} is the text itself: give another path for its ids")
     chars, length = set(), 0
     for block in _blocks(paths, encoding):
         chars |= set(block)
@@ -31,7 +33,7 @@ def encode_file(source: str | os.PathLike | list, target: str | os.PathLike, enc
     with replacing(target) as file:
         header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": (length,)}
         np.lib.format.write_array_header_1_0(file, header)
-        for block in _blocks(paths, encoding):
+        for block in _blocks(paths, encoding, quiet=True):
             file.write(vocabulary.encode(block).astype(dtype).tobytes())
         file.write(to_json(vocabulary.chars).encode())
     say(f"{target.name}: {length:,} characters, {len(vocabulary)} unique")
@@ -41,21 +43,25 @@ def encode_file(source: str | os.PathLike | list, target: str | os.PathLike, enc
 def open_ids(path: str | os.PathLike) -> Ids:
     """The ids in a file of ``encode_file``, uint8, uint16 or uint32 ``[n]``: the operating system brings those that are
     looked at. Raises FileNotFoundError, or ValueError for another or a shortened file."""
-    path = Path(path).expanduser()
+    path = Path(os.path.expanduser(path))
     try:
         mapped = np.load(path, mmap_mode="r")
+        if mapped.ndim != 1 or mapped.dtype.kind != "u":
+            raise ValueError("no ids")
         with path.open("rb") as file:
             file.seek(mapped.offset + mapped.nbytes)
             vocabulary = Vocabulary(json.loads(file.read()))
-    except (ValueError, TypeError, EOFError, AttributeError, RecursionError):
+    except FileNotFoundError:
+        raise
+    except Exception:  # noqa: BLE001
         raise ValueError(f"{path} is not a whole file of encode_file: make it again") from None
     ids = mapped.view(Ids)
     ids.vocabulary = vocabulary
     return ids
 
 
-def _blocks(paths: list[Path], encoding: str) -> Iterator[str]:
+def _blocks(paths: list[Path], encoding: str, quiet: bool = False) -> Iterator[str]:
     # The texts of all files, joined by line ends, in pieces of about a million characters.
     for number, path in enumerate(paths):
         yield "\n" * (number > 0)
-        yield from read_blocks(path, encoding)
+        yield from read_blocks(path, encoding, quiet=quiet)
