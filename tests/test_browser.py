@@ -31,20 +31,13 @@ MINUTE = 60_000  # milliseconds, as Playwright counts
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory):
-    """A folder with JupyterLab's settings."""
-    home = tmp_path_factory.mktemp("lab")
+def lab(tmp_path_factory):
+    """JupyterLab on the loopback address: the address of a notebook, for ``format``, and its folder."""
+    home, folder = tmp_path_factory.mktemp("lab"), tmp_path_factory.mktemp("notebooks")
     for name, setting in SETTINGS.items():
         file = home / "settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(json.dumps(setting), encoding="utf-8")
-    return home
-
-
-@pytest.fixture(scope="module")
-def lab(home, tmp_path_factory):
-    """JupyterLab on the loopback address: its port, and its folder."""
-    folder = tmp_path_factory.mktemp("notebooks")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -61,7 +54,7 @@ def lab(home, tmp_path_factory):
             except OSError:
                 assert process.poll() is None, (home / "log").read_text(encoding="utf-8")
                 time.sleep(0.5)
-        yield port, folder
+        yield f"http://127.0.0.1:{port}/lab/workspaces/{{0}}/tree/{{0}}.ipynb?token=secret", folder
     finally:
         process.terminate()
         process.wait()
@@ -70,7 +63,7 @@ def lab(home, tmp_path_factory):
 @pytest.fixture
 def open_page(browser, lab):
     """open_page(name, notebook): the page of a notebook, without its outputs, and with its kernel."""
-    port, folder = lab
+    address, folder = lab
     with browser.new_context(viewport={"width": 1300, "height": 1200}) as context:
 
         def open_page(name, notebook):
@@ -79,7 +72,7 @@ def open_page(browser, lab):
                 cell.outputs, cell.execution_count = [], None
             nbformat.write(notebook, folder / f"{name}.ipynb")
             page = context.new_page()
-            page.goto(f"http://127.0.0.1:{port}/lab/workspaces/{name}/tree/{name}.ipynb?token=secret", timeout=2 * MINUTE)
+            page.goto(address.format(name), timeout=2 * MINUTE)
             playwright.expect(page.locator(".jp-CodeCell")).to_have_count(len(cells), timeout=MINUTE)
             return page
 

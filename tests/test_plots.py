@@ -42,12 +42,6 @@ def test_one_figure_with_a_title_and_no_warning(draw):
     plt.gcf().canvas.draw()
 
 
-def test_next_characters_are_those_likeliest_in_any_panel():
-    panels = {"before": np.array([0.3, 0.3, 0.4]), "after": np.array([0.9, 0.0, 0.1])}
-    plots.next_characters(panels, charlstm.Vocabulary("abc"), "a", count=2)
-    assert [label.get_text() for label in plt.gca().get_xticklabels()] == ["a", "c"]
-
-
 def test_characters_that_no_font_has_stand_as_code_points(capsys):
     plots.character_frequencies("aab\U0010fffd\U0010fffd")  # a place that Unicode keeps free
     labels = [label.get_text() for label in plt.gca().get_xticklabels()]
@@ -59,11 +53,6 @@ def test_the_ladder_names_its_lowest_points_and_the_level_line():
     plots.ladder({"held out": [4.0, 3.0, 3.5], "a network": 2.0})
     texts = plt.gca().get_legend().get_texts() + plt.gca().texts
     assert [text.get_text() for text in texts] == ["held out: lowest 3.00", "a network: 2.00"]
-
-
-def test_pairs_in_figures_from_a_fifth_on():
-    plots.pairs(np.array([[0.1, 0.2], [0.0, 1.0]]), "ab")
-    assert [text.get_text() for text in plt.gcf().axes[0].texts] == ["20", "100"]
 
 
 def test_against_temperature_draws_the_mean_of_the_draws_and_the_human_band():
@@ -84,3 +73,16 @@ def test_lines_stand_in_the_panel_of_their_name_with_a_level_line_in_each():
     assert [axes.get_title() for axes in panels] == ["small", "large"]
     assert [line.get_label() for line in panels[1].lines[:2]] == ["LSTM", "Transformer"]
     assert [text.get_text() for axes in panels for text in axes.texts] == ["counting: 2.00"] * 2
+
+
+def test_windows_point_from_each_question_to_the_same_character_as_an_answer():
+    diagrams.windows("abcdefghi", seq_length=3, count=2)
+    arrows = [text for text in plt.gca().texts if getattr(text, "arrow_patch", None)]
+    assert [(*arrow.xyann, *arrow.xy) for arrow in arrows] == [(1, 1.5, 0, 0), (2, 1.5, 1, 0)]
+
+
+def test_the_network_shows_its_numbers_and_what_flows():
+    diagrams.network(charlstm.build_model(7, 2, 3), {"ids": np.zeros((1, 5)), "vectors": np.zeros((1, 5, 2))})
+    shown = [text.get_text() for text in plt.gca().texts]
+    assert {"Embedding\n14 numbers", "LSTM\n72 numbers", "Dense\n28 numbers", "vectors\n(1, 5, 2)"} <= {*shown}
+    assert plt.gca().get_title().startswith("114 ")

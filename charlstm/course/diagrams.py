@@ -14,6 +14,10 @@ from charlstm.console import say
 
 BLUE, ORANGE, GREY, PURPLE = "#1f5fa8", "#d9720b", "#8a8a8a", "#7a3b9a"
 LEGEND = "(␣ space, ↵ new line)"
+# With them a text in any of these scripts can be drawn on Linux, on a Mac, and on Windows.
+FAMILIES = ["DejaVu Sans", "Noto Sans CJK KR", "NanumGothic", "Apple SD Gothic Neo", "AppleGothic", "Malgun Gothic"]
+FAMILIES += ["Noto Sans CJK JP", "Hiragino Sans", "Yu Gothic", "Noto Sans CJK SC", "PingFang SC", "Microsoft YaHei"]
+FAMILIES += ["WenQuanYi Micro Hei", "Noto Sans Arabic", "Noto Sans Hebrew", "Arial Unicode MS", "Segoe UI", "Arial"]
 LETTER = {"ha": "center", "va": "center", "fontsize": 9, "parse_math": False}
 
 
@@ -98,15 +102,9 @@ def network(model: "keras.Sequential", flows: dict[str, np.ndarray]) -> None:
 
 
 def symbols(text: str) -> list[str]:
-    """What stands in a picture for each character of ``text``: itself, where an installed font has it (matplotlib is
-    told to use it, too), or else its code point, and a line says so."""
-    missing = set(text) - {" ", "\n"} - _characters_of(font_manager.findfont("DejaVu Sans"))
-    fonts = {font.name: font.fname for font in font_manager.fontManager.ttflist if missing}
-    fonts = {name: file for name, file in fonts.items() if not name.startswith("Last Resort")}
-    for name, file in sorted(fonts.items(), key=lambda font: -len(missing & _characters_of(font[1]))):
-        if found := missing & _characters_of(file):
-            plt.rcParams["font.family"] = [*dict.fromkeys([*plt.rcParams["font.family"], name])]
-            missing -= found
+    """What stands in a picture for each character of ``text``: itself, where an installed font of ``FAMILIES`` has it, or
+    else its code point, and a line says so."""
+    missing = set(text) - {" ", "\n"} - _drawable()
     if missing:
         shown = "".join(sorted(missing))[:10]
         say(f"No installed font has {len(missing)} of the characters, such as {shown!r}: they stand as code points.")
@@ -115,11 +113,11 @@ def symbols(text: str) -> list[str]:
 
 
 @functools.cache
-def _characters_of(font_file: str) -> frozenset[str]:
-    try:
-        return frozenset(map(chr, font_manager.get_font(font_file).get_charmap()))
-    except (RuntimeError, OSError):  # a font of bitmaps, or one that is no longer there
-        return frozenset()
+def _drawable() -> frozenset[str]:
+    # All characters that can be drawn, for which matplotlib is told to use these fonts, one after the other.
+    files = {font.name: font.fname for font in font_manager.fontManager.ttflist}
+    plt.rcParams["font.family"] = families = [name for name in FAMILIES if name in files]
+    return frozenset(chr(code) for name in families for code in font_manager.get_font(files[name]).get_charmap())
 
 
 def monospaced() -> list[str]:
