@@ -54,8 +54,10 @@ class Vocabulary:
         if not isinstance(text, str):
             raise TypeError(f"only a string can be encoded, such as corpus.text, not a {type(text).__name__}")
         codes, known = _code_points(text), _code_points(self.chars)
-        ids = np.searchsorted(known[:-1], codes).astype(np.int32)  # the place of each, if it is there
-        if (unknown := np.flatnonzero(known[ids] != codes)).size:
+        table = np.full(known[-1] + 2, -1, np.int32)  # place: code point, value: id; -1: unknown
+        table[known] = np.arange(len(self))
+        ids = table[np.minimum(codes, known[-1] + 1)]
+        if (unknown := np.flatnonzero(ids < 0)).size:
             place, chars = unknown[0], "".join(sorted({text[i] for i in unknown}))
             first = f"the first is {text[place]!r} (U+{codes[place]:04X}) at position {place}"
             advice = "leave them out: text = ''.join(char for char in text if char in vocabulary)"

@@ -61,7 +61,7 @@ def layers_of(model: "keras.Model", exactly: bool = False) -> list["keras.layers
     """
     from keras.layers import LSTM, Dense, Dropout, Embedding
 
-    layers = [layer for layer in model.layers if not isinstance(layer, Dropout)]
+    layers = [layer for layer in getattr(model, "layers", [model]) if not isinstance(layer, Dropout)]
     if [type(layer) for layer in layers] != [Embedding, LSTM, Dense]:
         found = ", ".join(type(layer).__name__ for layer in layers)
         raise ValueError(f"the model must be Embedding, LSTM, Dense, as build_model makes it, but has: {found}")

@@ -13,25 +13,25 @@ MATMUL_DTYPES = "float32", "bfloat16"
 class ByHand(keras.Sequential):
     """The layers of ``model`` once more, in a model whose ``train_step`` is the one by hand (``charlstm.backprop``).
 
-    Compile it, and ``fit`` it: the ``model`` has the same weights. Its loss is the mean over all characters.
+    Compile it with a loss, and ``fit`` it: the ``model`` has the same weights. The loss is the mean over all characters.
 
     recipe: its dropout of weights, other numbers in each step, which depend on ``seed``.
     batch_size: of a dataset of ``make_dataset(..., carry_state=True)``, whose batches go on from one another.
     matmul_dtype: in which the LSTM's products are computed, ``"float32"`` or ``"bfloat16"``.
 
-    Raises ValueError like ``layers_of``, or for another ``matmul_dtype``.
+    Raises ValueError where the step does not apply (``obstacle_by_hand``), or for another ``matmul_dtype``.
     """
 
     def __init__(
         self, model: keras.Sequential, recipe: Recipe = RECIPES["quick"], batch_size=0, matmul_dtype="float32", seed=0
     ):
-        rnn_units = layers_of(model)[1].units
+        if obstacle := obstacle_by_hand(model, on_gpu=True):
+            raise ValueError(f"the step by hand does not apply: {obstacle}")
         if matmul_dtype not in MATMUL_DTYPES:
             raise ValueError(f"matmul_dtype must be one of {', '.join(MATMUL_DTYPES)}, but is {matmul_dtype!r}")
         super().__init__([keras.Input((None,), dtype="int32"), *model.layers])
         self.recipe, self.matmul_dtype, self.seed = recipe, matmul_dtype, seed % 2**31
-        self.mean_loss = keras.metrics.Mean("loss")
-        zeros = tf.zeros((batch_size, rnn_units))
+        zeros = tf.zeros((batch_size, model.layers[1].units))
         self.carried = [tf.Variable(zeros), tf.Variable(zeros)] if recipe.carry_state else None
         self.learn = tf.function(self.loss_and_gradients)  # Keras's own graph could not hold its loops
 
@@ -47,8 +47,9 @@ class ByHand(keras.Sequential):
         loss, gradients = self.learn(inputs, targets)
         # Within merge_call, or else TensorFlow keeps this graph, and all weights, until the process ends.
         tf.distribute.get_replica_context().merge_call(self.move_weights, args=(gradients,))
-        self.mean_loss.update_state(loss, sample_weight=tf.size(targets))
-        return {"loss": self.mean_loss.result()}
+        mean_loss = next(metric for metric in self.metrics if metric.name == "loss")  # Keras's own
+        mean_loss.update_state(loss, sample_weight=tf.size(targets))
+        return {"loss": mean_loss.result()}
 
     def move_weights(self, _, gradients: list[tf.Tensor]) -> None:
         """One step of the optimizer. (The first argument is TensorFlow's strategy.)"""

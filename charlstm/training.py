@@ -50,25 +50,34 @@ def train(
     learning; and ``"held_out_bits"``, in bits per character, if asked for. What can't be used raises ValueError,
     TypeError or OSError before the first step; a loss of NaN raises FloatingPointError.
     """
+    import keras
+
+    from charlstm.callbacks import BestWeights, Checkpoint, Report, TextLine
+
     recipe = find_recipe(recipe or recall(model, "recipe") or "quick", epochs)
     path = None if checkpoint is None else path_to_write(checkpoint, ".safetensors")
     check(model, dataset, recipe, held_out_ids, sample_prompt)
     settings = describe(model, dataset, recipe, held_out_ids, matmul_dtype)
-    if path and path.exists():
-        state = go_on(path, settings, recipe)
-    else:
-        state = begin(model, dataset, recipe, held_out_ids, settings)
+    begun = path is not None and path.exists()
+    state = go_on(settings, path, recipe) if begun else begin(settings, model, dataset, recipe, held_out_ids)
     learner = compile_learner(model, dataset, recipe, state, matmul_dtype)
-    return fit(learner, dataset, recipe, state, held_out_ids, path, sample_prompt, callbacks)
+    remember(model, vocabulary=recall(model, "vocabulary") or dataset.vocabulary)
+    best = BestWeights(held_out_ids, recipe, **state.progress["best"], weights=state.weights)
+    kept = Checkpoint(path, state, best)
+    lines = [Report(dataset.n_windows * dataset.seq_length)]
+    lines += [TextLine(sample_prompt, dataset.vocabulary, recipe)] if sample_prompt is not None else []
+    each_epoch = [keras.callbacks.TerminateOnNaN(), best, kept, *lines, *callbacks]
+    done, seed = len(state.progress["history"].get("loss", [])), state.progress["seed"]
+    settings = {"epochs": recipe.epochs, "initial_epoch": done, "steps_per_epoch": len(dataset), "shuffle": False}
+    learner.fit(dataset.batches_from(done, seed), callbacks=each_epoch, verbose=int(someone_watches()), **settings)
+    return kept.history
 
 
 def check(model: "keras.Model", dataset: Batches, recipe: Recipe, held_out_ids, prompt: str | None) -> None:
     """Raises TypeError or ValueError unless ``model`` was built for ``recipe``, or is trained already, and can learn from
-    ``dataset``, be measured and write; from now on it remembers its characters."""
+    ``dataset``, be measured and write."""
     if not isinstance(dataset, Batches):
-        raise TypeError(
-            "train takes make_dataset(ids): for a pipeline of your own, fit charlstm.train_step.ByHand(model)"
-        )
+        raise TypeError("train takes make_dataset(ids): for a pipeline of your own, fit train_step.ByHand(model)")
     if not model.built:
         model(np.zeros((1, 1), np.int32))  # without an Input, Keras makes the weights at the first call
     built = recipe if is_trained(model) else recall(model, "recipe") or recipe
@@ -77,14 +86,13 @@ def check(model: "keras.Model", dataset: Batches, recipe: Recipe, held_out_ids, 
             raise ValueError(f"the model was built with {name}={there}, the recipe has {here}: build it with the same")
     if recipe.carry_state != dataset.carry_state:
         raise ValueError(f"this recipe needs make_dataset(ids, carry_state={recipe.carry_state})")
-    vocab_size, vocabulary = model.output_shape[-1], recall(model, "vocabulary") or dataset.vocabulary
-    check_ids(dataset.ids, vocab_size, vocabulary)
+    vocab_size = getattr(model, "output_shape", [math.inf])[-1]
+    check_ids(dataset.ids, vocab_size, recall(model, "vocabulary"))
     if held_out_ids is not None:
-        check_ids(held_out_ids, vocab_size, vocabulary, least=2)
+        check_ids(held_out_ids, vocab_size, recall(model, "vocabulary") or dataset.vocabulary, least=2)
         weights_of(model)
     if prompt is not None:
         Generator.from_model(model, dataset.vocabulary).generate(prompt, 1)
-    remember(model, vocabulary=vocabulary)
 
 
 def is_trained(model: "keras.Model") -> bool:
@@ -101,7 +109,7 @@ def describe(model: "keras.Model", dataset: Batches, recipe: Recipe, held_out_id
     return json.loads(to_json(settings))
 
 
-def begin(model: "keras.Model", dataset: Batches, recipe: Recipe, held_out_ids, settings: dict) -> TrainingState:
+def begin(settings: dict, model: "keras.Model", dataset: Batches, recipe: Recipe, held_out_ids) -> TrainingState:
     """The state of a training before its first epoch. What is trained already is measured."""
     best = {"bits": math.inf, "epoch": 0}
     if held_out_ids is not None and is_trained(model):
@@ -111,7 +119,7 @@ def begin(model: "keras.Model", dataset: Batches, recipe: Recipe, held_out_ids, 
     return TrainingState(settings, progress, [], [])
 
 
-def go_on(path: Path, settings: dict, recipe: Recipe) -> TrainingState:
+def go_on(settings: dict, path: Path, recipe: Recipe) -> TrainingState:
     """The state in the file ``path``, and a line that says how far it has come.
 
     Raises ValueError if it is of another training, saying what differs, or beyond the epochs that are asked for."""
@@ -136,42 +144,15 @@ def compile_learner(
     where that does not apply. Raises ValueError if it must apply."""
     from charlstm.train_step import ByHand, obstacle_by_hand, variables_of
 
-    dataclasses.replace(recipe, epochs=state.progress["schedule_epochs"]).compile(model, len(dataset))
     must = recipe.carry_state or recipe.embedding_dropout or recipe.weight_drop or matmul_dtype != "float32"
-    if obstacle := obstacle_by_hand(model, on_gpu=must):
-        if must:
-            raise ValueError(f"carried state, dropout of weights and matmul_dtype need the step by hand: {obstacle}")
+    obstacle, learner = obstacle_by_hand(model, on_gpu=must), model
+    if obstacle and not must:
         say(f"Training with Keras's own step, because the one by hand does not apply here: {obstacle}.")
-        learner = model
     else:
         learner = ByHand(model, recipe, dataset.batch_size, matmul_dtype, state.progress["seed"])
+    dataclasses.replace(recipe, epochs=state.progress["schedule_epochs"]).compile(model, len(dataset))
+    if learner is not model:
         learner.compile(model.optimizer, model.loss, jit_compile=False)
     for variable, value in zip(variables_of(learner), state.variables, strict=bool(state.variables)):
         variable.assign(value)
     return learner
-
-
-def fit(
-    learner: "keras.Model",
-    dataset: Batches,
-    recipe: Recipe,
-    state: TrainingState,
-    held_out_ids,
-    path,
-    prompt,
-    callbacks,
-) -> dict[str, list[float]]:
-    """Keras's ``fit`` from ``state`` on, with what happens after each epoch. Returns the history of all epochs."""
-    import keras
-
-    from charlstm.callbacks import BestWeights, Checkpoint, Report, TextLine
-
-    done, seed = len(state.progress["history"].get("loss", [])), state.progress["seed"]
-    best = BestWeights(held_out_ids, recipe, **state.progress["best"], weights=state.weights)
-    kept = Checkpoint(path, state, best)
-    ours = [keras.callbacks.TerminateOnNaN(), best, kept, Report(dataset.n_windows * dataset.seq_length)]
-    ours += [TextLine(prompt, dataset.vocabulary, recipe)] if prompt is not None else []
-    settings = {"epochs": recipe.epochs, "initial_epoch": done, "steps_per_epoch": len(dataset), "shuffle": False}
-    settings |= {"callbacks": [*ours, *callbacks], "verbose": int(someone_watches())}
-    learner.fit(dataset.batches_from(done, seed), **settings)
-    return kept.history

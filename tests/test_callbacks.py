@@ -10,7 +10,6 @@ import pytest
 import charlstm
 from charlstm.callbacks import BestWeights, Checkpoint, Report, TextLine, finished
 from charlstm.files import TrainingState, load_state
-from charlstm.train_step import variables_of
 
 RECIPE = dataclasses.replace(charlstm.RECIPES["book"], average=0.9, scale_factor=0.5)
 
@@ -20,8 +19,8 @@ def fit(model, vocabulary, text):
     """fit(*callbacks): the history of three epochs of the model."""
 
     def run(*callbacks, rate=0.01):
-        optimizer = keras.optimizers.Adam(rate, use_ema=True, ema_momentum=0.9)
-        model.compile(optimizer, keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        model.compile(keras.optimizers.Adam(rate, use_ema=True, ema_momentum=0.9), loss)
         dataset = charlstm.make_dataset(vocabulary.encode(text), 20, 8, seed=1).batches
         return model.fit(dataset, epochs=3, shuffle=False, verbose=0, callbacks=[*callbacks]).history
 
@@ -33,11 +32,9 @@ def test_all_work_in_anybodys_own_fit(tmp_path, fit, model, vocabulary, text, ca
     best = BestWeights(backwards, RECIPE)
     checkpoint = Checkpoint(tmp_path / "a.safetensors", TrainingState({"mine": 1}, {"history": {}}, [], []), best)
     history = fit(best, checkpoint, Report(), TextLine("the", vocabulary, RECIPE))
-    assert charlstm.bits_per_char(model, backwards) == pytest.approx(min(history["held_out_bits"]))
     state = load_state(tmp_path / "a.safetensors")
-    assert state.progress["history"] == history and state.settings == {"mine": 1}
-    assert all(map(np.array_equal, state.weights, model.get_weights()))
-    assert [array.shape for array in state.variables] == [variable.shape for variable in variables_of(model)]
+    assert state.progress["history"] == history and all(map(np.array_equal, state.weights, model.get_weights()))
+    assert charlstm.bits_per_char(model, backwards) == pytest.approx(min(history["held_out_bits"]))
     lines = capsys.readouterr().out.splitlines()
     for epoch, bits in enumerate(history["held_out_bits"]):
         assert lines[2 * epoch].startswith(f"epoch {epoch + 1} of 3") and f" {bits:.3f} bits" in lines[2 * epoch]

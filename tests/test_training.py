@@ -4,16 +4,16 @@ import _thread
 import dataclasses
 import math
 import re
-import subprocess
 import sys
 import threading
 import time
+from subprocess import DEVNULL, PIPE, Popen
 
 import keras
 import numpy as np
 import pytest
 from resumable import __file__ as RESUMABLE
-from resumable import batches, build, ids, run, text, vocabulary
+from resumable import batches, build, ids, run, vocabulary
 
 import charlstm
 from charlstm.recipes import RECIPES, find_recipe
@@ -71,8 +71,8 @@ def test_it_learns_reports_writes_averages_and_scales(capsys):
         np.testing.assert_allclose(found, wanted, atol=1e-5)
     lines = capsys.readouterr().out.splitlines()
     assert [line[:12] for line in lines[::2]] == ["epoch 1 of 3", "epoch 2 of 3", "epoch 3 of 3"]
-    for bits in history["loss"][0] / math.log(2), history["held_out_bits"][0]:
-        assert f" {bits:.3f} bits, " in lines[0]
+    seen, held_out = history["loss"][0] / math.log(2), history["held_out_bits"][0]
+    assert f" {seen:.3f} bits, held out {held_out:.3f} bits, " in lines[0]
     assert re.search(r"[\d,]+ characters/s, \d+ s left$", lines[0]) and lines[4].endswith(" 0 s left")
     written = charlstm.Generator.from_model(model, vocabulary).generate("the goose", 60, temperature=0.5, seed=1)
     assert lines[5].strip() == written.strip() != lines[1].strip()
@@ -89,7 +89,6 @@ WRONG = {  # what is given to train, the error, and what it names
     "dataset: too large": ({"dataset": FOREIGN}, ValueError, "0 to 19"),
     "prompt: unknown": ({"sample_prompt": "the Goose"}, ValueError, "'G'"),
     "prompt: no characters": ({"dataset": NAMELESS, "sample_prompt": "a"}, (TypeError, ValueError), "ocabulary"),
-    "recipe: embedding": ({"recipe": "book"}, ValueError, "embeddings_stddev=0.6"),
     "recipe: dropout": ({"recipe": "best", "dataset": batches("best")}, ValueError, "output_dropout=0.0"),
     "recipe: state": ({"recipe": fast(carry_state=True)}, ValueError, "carry_state=True"),
     "epochs": ({"epochs": 0}, ValueError, "at least 1"),
@@ -111,13 +110,11 @@ def test_a_trained_model_keeps_to_its_characters_and_to_its_weights_if_nothing_b
     assert len(charlstm.train(model, batches(ids=ids[:300]))["loss"]) == 20  # it brings its recipe
     before, bits = model.get_weights(), charlstm.bits_per_char(model, HELD_OUT)
     run(recipe=fast(learning_rate=3.0), model=model)
-    out = capsys.readouterr().out
-    assert f"{bits:.3f} bits per character" in out and "it came with" in out
-    for arguments in {"dataset": charlstm.make_dataset(others, 5)}, {"dataset": batches(), "held_out_ids": others}:
+    assert re.search(f"{bits:.3f} bits per character\n(.*\n)*.*it came with", capsys.readouterr().out)
+    train, new = charlstm.train, charlstm.make_dataset(others, 5)
+    for call, *arguments in (train, new), (train, batches(), None, 1, others), (charlstm.bits_per_char, others):
         with pytest.raises(ValueError, match="of 17 characters"):
-            charlstm.train(model, **arguments)
-    with pytest.raises(ValueError, match="of 17 characters"):
-        charlstm.bits_per_char(model, others)
+            call(model, *arguments)
     assert equal(before, model.get_weights())
 
 
@@ -154,8 +151,7 @@ def test_interrupted_and_resumed_is_uninterrupted(tmp_path, settings, epoch, ste
     assert (f"{epoch} of 4 epochs" in capsys.readouterr().out) == (epoch > 0)
     if bits := history.get("held_out_bits"):
         kept = min(bits) if find_recipe(settings.get("recipe", "quick")).keep_best else bits[-1]
-        found = charlstm.bits_per_char(model, settings.get("held_out_ids", HELD_OUT))
-        assert found == pytest.approx(kept, rel=1e-6)
+        assert charlstm.bits_per_char(model, settings.get("held_out_ids", HELD_OUT)) == pytest.approx(kept)
 
 
 def test_a_model_interrupted_while_it_is_measured_goes_on_itself_in_the_order_that_was_drawn(tmp_path):
@@ -222,16 +218,13 @@ def test_more_epochs_go_on_and_a_schedule_stays_at_its_end(tmp_path, name):
         assert same(longer, run(recipe=name, epochs=6)) and rates == pytest.approx(1)
 
 
-def set_endless_rate(model):
-    model.optimizer.learning_rate = math.inf
-
-
 @pytest.mark.parametrize("step", [3, -1])
 def test_nan_reaches_neither_the_model_nor_the_checkpoint(tmp_path, step):
     path, model = tmp_path / "a.safetensors", build()
+    endless_rate = Watch(2, step, lambda model: setattr(model.optimizer, "learning_rate", math.inf))
     before, written = run(path, fast(), 2, None)[0].get_weights(), path.read_bytes()
     with pytest.raises(FloatingPointError, match="epoch 3"):
-        run(path, fast(), 4, None, model=model, callbacks=[Watch(2, step, set_endless_rate)])
+        run(path, fast(), 4, None, model=model, callbacks=[endless_rate])
     assert equal(model.get_weights(), before) and path.read_bytes() == written
 
 
@@ -239,8 +232,7 @@ def test_nan_reaches_neither_the_model_nor_the_checkpoint(tmp_path, step):
 def test_killed_at_ten_random_moments_it_ends_the_same(tmp_path):
     def start(folder):
         (tmp_path / folder).mkdir(exist_ok=True)
-        command = [sys.executable, RESUMABLE, str(tmp_path / folder)]
-        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        return Popen([sys.executable, RESUMABLE, tmp_path / folder], stdout=PIPE, stderr=DEVNULL, text=True)
 
     reported, rng = {}, np.random.default_rng(seed := np.random.SeedSequence().entropy)
     for _ in range(10):

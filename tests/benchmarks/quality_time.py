@@ -41,7 +41,7 @@ def quick():
     dataset, recipe = charlstm.make_dataset(ids, seed=1), charlstm.RECIPES["quick"]
     recipe.compile(model, len(dataset))
     learner = ByHand(model)
-    learner.compile(model.optimizer, jit_compile=False)
+    learner.compile(model.optimizer, model.loss, jit_compile=False)
     settings, numbers = {"steps_per_epoch": len(dataset), "verbose": 0, "shuffle": False}, itertools.count()
 
     def learn() -> float:

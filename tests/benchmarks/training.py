@@ -115,7 +115,8 @@ def by_hand_contender(batches: int, matmul_dtype: str):
     from charlstm.train_step import ByHand
 
     learner = ByHand(stock_model(), matmul_dtype=matmul_dtype)
-    learner.compile(keras.optimizers.Adam(LEARNING_RATE), jit_compile=False)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    learner.compile(keras.optimizers.Adam(LEARNING_RATE), loss, jit_compile=False)
     dataset = charlstm.make_dataset(read_ids()[0], SEQ_LENGTH, BATCH_SIZE, seed=1).batches.take(batches)
     batch = tf.constant(all_windows()[:BATCH_SIZE])
     yield {"first_loss": float(learner.learn(batch[:, :-1], batch[:, 1:])[0])}
