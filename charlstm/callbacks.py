@@ -53,10 +53,10 @@ class BestWeights(keras.callbacks.Callback):
         self.weights = self.weights or self.model.get_weights()
 
     def on_epoch_end(self, epoch, logs=None):
-        if not math.isfinite(logs["loss"]):
+        if not all(np.isfinite(values).all() for values in (logs["loss"], *self.model.get_weights())):
             self.model.set_weights(self.weights)
             advice = "try a smaller learning_rate, or clip_norm=1.0; the model has its best weights from before it"
-            raise FloatingPointError(f"the loss became {logs['loss']} in epoch {epoch + 1}: {advice}")
+            raise FloatingPointError(f"loss or weights became NaN or infinity in epoch {epoch + 1}: {advice}")
         with finished(self.model, self.recipe):
             bits = self.bits
             if self.held_out_ids is not None:
