@@ -15,11 +15,14 @@ TensorFlow takes seconds to import, and matplotlib one, so these modules are imp
     charlstm.backprop, charlstm.train_step, charlstm.callbacks
     charlstm.course.plots, charlstm.course.diagrams, charlstm.course.probing, charlstm.course.recorded
     charlstm.course.ids_file (encode_file and open_ids, for a text that never fits into memory)
+
+Who trains otherwise may also want charlstm.files (path_to_write, load_state), charlstm.recipes (find_recipe) and
+charlstm.model (remember, recall).
 """
 
 import inspect
 
-from charlstm import console
+from charlstm.console import ask_for_fast_products as _ask_for_fast_products
 from charlstm.console import import_tensorflow_quietly
 from charlstm.data import Corpus, Ids, Vocabulary, load_corpus, split
 from charlstm.evaluation import bits_per_char, surprise, surprise_while_learning
@@ -34,4 +37,4 @@ from charlstm.training import train
 
 __all__ = [name for name, value in list(globals().items()) if name[0] != "_" and not inspect.ismodule(value)]
 
-console.ask_for_fast_products()
+_ask_for_fast_products()
