@@ -9,7 +9,6 @@ everything else in float32.
 
 import tensorflow as tf
 
-MATMUL_DTYPES = ("float32", "bfloat16")
 Weights = dict[str, tf.Tensor]  # by the names, and of the shapes, in charlstm.model; float32
 State = tuple[tf.Tensor, tf.Tensor]  # hidden and cell state, float32 [B, H] each
 
@@ -132,8 +131,7 @@ def weight_gradients(weights: Weights, h_before: tf.Tensor, characters: tf.Tenso
     units = h_before.shape[1]
     characters = tf.reshape(characters, [-1, characters.shape[2]])
     rows = tf.concat([tf.cast(h_before, d_gates.dtype), characters], axis=1)
-    d_matrix = tf.matmul(rows, d_gates, transpose_a=True)  # [H + V, 4H]
-    d_matrix = tf.cast(d_matrix, tf.float32)
+    d_matrix = tf.cast(tf.matmul(rows, d_gates, transpose_a=True), tf.float32)  # [H + V, 4H]
     d_table = d_matrix[units:]
     return {
         "embeddings": tf.matmul(d_table, weights["lstm_kernel"], transpose_b=True),

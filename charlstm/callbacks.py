@@ -119,10 +119,7 @@ class Report(keras.callbacks.ProgbarLogger):
 
 
 class TextLine(keras.callbacks.Callback):
-    """A line of what the model writes from ``prompt`` after each epoch, at temperature 0.5, always with the same seed.
-
-    Raises ValueError or TypeError like ``Generator.generate`` before the first step.
-    """
+    """A line of what the model writes from ``prompt`` after each epoch, at temperature 0.5, always with the same seed."""
 
     def __init__(self, prompt: str, vocabulary: Vocabulary, recipe: Recipe = RECIPES["book"]):
         super().__init__()

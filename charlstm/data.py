@@ -14,7 +14,7 @@ from charlstm.sources import SOURCES, SourceUnavailable, find_file, read_blocks,
 
 
 class Ids(np.ndarray):
-    """An array of ids that remembers the ``vocabulary`` it was made with, as do its slices, but nothing computed."""
+    """An array of ids that remembers the ``vocabulary`` it was made with, as do its slices, but not what is computed."""
 
     vocabulary: "Vocabulary | None" = None
 
@@ -179,7 +179,7 @@ def split(ids: np.ndarray, held_out: float = 0.1) -> tuple[np.ndarray, np.ndarra
 
     Both are views. Raises ValueError if a part would be empty. Used from notebook 01_data on.
     """
-    border = int(len(ids) * (1 - held_out))
+    border = int(len(ids) * (1 - held_out) + 1e-9)
     if not 0 < border < len(ids):
         raise ValueError(f"held_out={held_out} leaves a part of {len(ids)} characters empty: give one such as 0.1")
     return ids[:border], ids[border:]

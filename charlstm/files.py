@@ -121,7 +121,7 @@ def _naming(path: str | os.PathLike, what: str) -> Iterator[None]:
     # Whatever is wrong with a strange file becomes one ValueError that names it.
     try:
         yield
-    except FileNotFoundError:
+    except (OSError, MemoryError, ImportError):
         raise
     except Exception as error:  # noqa: BLE001
         raise ValueError(f"{path} is no {what}: {error}") from None

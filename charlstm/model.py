@@ -10,8 +10,9 @@ from threadpoolctl import ThreadpoolController
 from charlstm.data import Corpus, Vocabulary
 from charlstm.recipes import Recipe, find_recipe
 
-_COUNT = {"activation", "recurrent_activation", "use_bias", "return_sequences", "go_backwards"}  # for what is computed
-_FREE = "name", "dim", "units", "initializer", "seed"  # endings of settings that may be any
+# Settings of layers: what is computed depends on the first; names with the second endings may differ from build_model's.
+_MUST_MATCH = {"activation", "recurrent_activation", "use_bias", "return_sequences", "go_backwards", "mask_zero"}
+_MAY_DIFFER = "name", "dim", "units", "initializer", "seed"
 
 
 def build_model(
@@ -69,8 +70,8 @@ def layers_of(model: "keras.Model", exactly: bool = False) -> list["keras.layers
     for layer, other in zip(layers, plain, strict=True):
         found = layer.get_config() | {"dtype": layer.dtype_policy.name}
         needed = other.get_config() | {"dtype": "float32"}
-        for name in needed if exactly else needed.keys() & _COUNT:
-            if found.get(name) != needed[name] and not name.endswith(_FREE):
+        for name in needed if exactly else needed.keys() & _MUST_MATCH:
+            if found.get(name) != needed[name] and not name.endswith(_MAY_DIFFER):
                 place = f"the layer {layer.name!r} has {name}={found.get(name)!r}"
                 raise ValueError(f"{place}: only {needed[name]!r} will do here")
     return layers
@@ -101,7 +102,7 @@ def check_weights(weights: dict[str, np.ndarray], vocabulary: Vocabulary) -> Non
         if weights[name].shape != shape or 0 in shape:
             raise ValueError(f"{name} has the shape {weights[name].shape}, but {shape} fits the other weights")
         if weights[name].dtype not in (np.float32, np.float16) or not np.isfinite(weights[name]).all():
-            raise ValueError(f"{name} holds NaN or infinity: the training went wrong, try a smaller learning rate")
+            raise ValueError(f"{name} holds NaN or infinity, or no float32: did the training go wrong?")
 
 
 class StepwiseLSTM:

@@ -50,11 +50,11 @@ class Batches:
 
     ids: integers of shape ``[n]``, in memory or in a file (``open_ids``); only a batch at a time is copied. They are
         cut into windows of ``seq_length + 1``; a shorter rest is dropped.
-    shuffle: take the windows in a new order, any of all orders, in each epoch. The order depends on ``seed`` and on the
+    shuffle: take the windows in a new order, uniformly at random, in each epoch. The order depends on ``seed`` and on the
         number of the epoch; without a seed it differs in every run.
     carry_state: the text, joined to a ring, is read by ``batch_size`` readers at once, each of whom begins at another
         place and goes on, in each batch, where it stopped in the one before. So a network may keep its state from
-        batch to batch. ``shuffle`` then means that the places are others in each epoch.
+        batch to batch. ``shuffle`` then means that each epoch starts at different places.
 
     Raises ValueError if ``ids`` holds less than one window, or a length is below 1, and TypeError if ``ids`` are none.
     """
@@ -73,8 +73,8 @@ class Batches:
         steps = len(self.ids) // self.batch_size // self.seq_length  # that each of the readers takes
         self.n_windows = self.batch_size * steps if self.carry_state else len(self.ids) // (self.seq_length + 1)
         if not self.n_windows:
-            needed = "batch_size windows" if self.carry_state else "window"
-            raise ValueError(f"{len(self.ids)} ids hold no {needed} of {self.seq_length} + 1: take a longer text")
+            needed = self.seq_length * self.batch_size if self.carry_state else self.seq_length + 1
+            raise ValueError(f"{len(self.ids)} ids are too few, {needed} are needed: take a longer text")
         self.vocabulary = getattr(self.ids, "vocabulary", None)  # if they remember it
         self.chosen_seed = np.random.SeedSequence(self.seed).entropy  # a random number where none is given
 
@@ -91,23 +91,21 @@ class Batches:
 
         passes = itertools.count()
         epoch = tf.data.Dataset.range(1).map(lambda _: tf.numpy_function(lambda: next(passes), [], tf.int64))
-        return self._read_epochs(epoch, self.chosen_seed).apply(tf.data.experimental.assert_cardinality(len(self)))
+        return self._read_epochs(epoch).apply(tf.data.experimental.assert_cardinality(len(self)))
 
-    def batches_from(self, epoch: int, seed: int | None = None) -> "tf.data.Dataset":
-        """The batches of this epoch, counted from 0, then those of the next, and so on without an end; in the orders of
-        another ``seed``, if one is given."""
+    def batches_from(self, epoch: int) -> "tf.data.Dataset":
+        """The batches of this epoch, counted from 0, then those of the next, and so on without an end."""
         import tensorflow as tf
 
-        seed = self.chosen_seed if seed is None else seed
-        return self._read_epochs(tf.data.Dataset.range(epoch, np.iinfo(np.int64).max), seed)
+        return self._read_epochs(tf.data.Dataset.range(epoch, np.iinfo(np.int64).max))
 
-    def _read_epochs(self, epochs: "tf.data.Dataset", seed: int) -> "tf.data.Dataset":
+    def _read_epochs(self, epochs: "tf.data.Dataset") -> "tf.data.Dataset":
         import tensorflow as tf
 
         # (from_generator would do, too, but has the C library hand back freed memory at once, which costs each training
         # step a third of its time.)
         def read_epoch(number: tf.Tensor) -> tf.data.Dataset:
-            begins = tf.numpy_function(lambda number: self._begins(number, seed), [number], tf.int64)
+            begins = tf.numpy_function(self._begins, [number], tf.int64)
             starts = tf.data.Dataset.range(0, self.n_windows, self.batch_size)
             return starts.map(lambda start: read_batch(begins[start : start + self.batch_size]))
 
@@ -121,9 +119,9 @@ class Batches:
         options.autotune.enabled = False
         return epochs.flat_map(read_epoch).prefetch(2).with_options(options)
 
-    def _begins(self, epoch: int, seed: int) -> np.ndarray:
+    def _begins(self, epoch: int) -> np.ndarray:
         # Where the windows begin, int64 [n_windows], in the order of this epoch.
-        rng = np.random.default_rng([seed, epoch])
+        rng = np.random.default_rng([self.chosen_seed, epoch])
         if self.carry_state:
             readers, steps = np.arange(self.batch_size) * (len(self.ids) // self.batch_size), np.arange(len(self))
             first = rng.integers(len(self.ids)) if self.shuffle else 0

@@ -13,7 +13,7 @@ class Recipe:
         with Keras's own, from -0.05 to 0.05, with which a model learns more slowly.
     learning_rate: Adam's, or with ``schedule`` its highest.
     schedule: the rate rises from a hundredth during the first epoch, and falls back along a cosine until the last.
-    clip_norm: the greatest length of the gradient, of all weights together; a longer one is shortened. None: as it is.
+    clip_norm: the greatest length of the gradient, of all weights together; a longer one is shortened. None: no clipping.
     carry_state: the LSTM keeps its state from batch to batch, of ``make_dataset(ids, carry_state=True)``.
     embedding_dropout, output_dropout, weight_drop: the share of the embedding's numbers, of the LSTM's outputs and of
         its recurrent kernel that is set to 0, another one in each step (Gal & Ghahramani 2016; Merity et al. 2018).

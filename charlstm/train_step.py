@@ -4,6 +4,7 @@ import keras
 import tensorflow as tf
 
 from charlstm.backprop import Weights, loss_and_gradients
+from charlstm.console import check_number
 from charlstm.model import StepwiseLSTM, layers_of
 from charlstm.recipes import RECIPES, Recipe
 
@@ -25,15 +26,18 @@ class ByHand(keras.Sequential):
     def __init__(
         self, model: keras.Sequential, recipe: Recipe = RECIPES["quick"], batch_size=0, matmul_dtype="float32", seed=0
     ):
-        if obstacle := obstacle_by_hand(model, on_gpu=True):
+        if obstacle := obstacle_by_hand(model, ignore_gpu=True):
             raise ValueError(f"the step by hand does not apply: {obstacle}")
         if matmul_dtype not in MATMUL_DTYPES:
             raise ValueError(f"matmul_dtype must be one of {', '.join(MATMUL_DTYPES)}, but is {matmul_dtype!r}")
         super().__init__([keras.Input((None,), dtype="int32"), *model.layers])
         self.recipe, self.matmul_dtype, self.seed = recipe, matmul_dtype, seed % 2**31
+        check_number("batch_size", batch_size, int(recipe.carry_state), whole=True)
         zeros = tf.zeros((batch_size, model.layers[1].units))
         self.carried = [tf.Variable(zeros), tf.Variable(zeros)] if recipe.carry_state else None
-        self.learn = tf.function(self.loss_and_gradients)  # Keras's own graph could not hold its loops
+        self.learn = tf.function(
+            self.loss_and_gradients
+        )  # Keras calls train_step without AutoGraph, which its loops need
 
     def reset_metrics(self) -> None:
         """Keras calls this where an epoch begins: then the state is empty, too."""
@@ -65,7 +69,7 @@ class ByHand(keras.Sequential):
         return tf.reduce_mean(nats), [gradients[name] for name in weights]
 
     def output_mask(self, shape: tf.Tensor) -> tf.Tensor | None:
-        """With what the Dropout layers multiply the LSTM's outputs, ``[B, T, H]``."""
+        """The mask that the Dropout layers put on the LSTM's outputs, ``[B, T, H]``."""
         _, lstm, *dropouts, _ = self.layers
         mask = tf.ones((*tf.unstack(shape), lstm.units)) if dropouts else None
         for dropout in dropouts:
@@ -73,7 +77,7 @@ class ByHand(keras.Sequential):
         return mask
 
     def weight_masks(self, weights: Weights) -> Weights:
-        """With what the recipe's dropout multiplies these weights, by name."""
+        """The masks that the recipe's dropout puts on these weights, by name."""
         rates, masks = (self.recipe.embedding_dropout, self.recipe.weight_drop), {}
         for number, (name, rate) in enumerate(zip(("embeddings", "lstm_recurrent_kernel"), rates, strict=True)):
             if rate:
@@ -83,18 +87,18 @@ class ByHand(keras.Sequential):
         return masks
 
 
-def obstacle_by_hand(model: keras.Model, on_gpu: bool = False) -> str | None:
-    """Why the step by hand can't stand for Keras's own for ``model``, in words; None if it can. on_gpu: not for that."""
+def obstacle_by_hand(model: keras.Model, ignore_gpu: bool = False) -> str | None:
+    """Why the step by hand can't stand for Keras's own for ``model``, in words; None if it can. ignore_gpu: a GPU is no obstacle."""
     try:
         layers = layers_of(model, exactly=True)
     except ValueError as error:
         return str(error)
     if model.layers[:2] + model.layers[-1:] != layers:
         return "a Dropout layer stands elsewhere than after the LSTM"
-    has_gpu = not on_gpu and tf.config.list_physical_devices("GPU")
+    has_gpu = not ignore_gpu and tf.config.list_physical_devices("GPU")
     return "a GPU is there, on which Keras's own layers are faster" if has_gpu else None
 
 
 def variables_of(model: keras.Model) -> list[keras.Variable]:
-    """All that changes in a training: the variables of the layers, of which two models may be made, and of the optimizer."""
+    """All that changes in a training: the variables of the layers, which two models may share, and of the optimizer."""
     return [*(variable for layer in model.layers for variable in layer.variables), *model.optimizer.variables]

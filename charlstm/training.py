@@ -35,10 +35,10 @@ def train(
         Keras model from ids to logits, or on a GPU, it is Keras's own, and a line says so and why.
     dataset: of ``make_dataset``. (For a pipeline of your own call ``fit`` of ``charlstm.train_step.ByHand``.)
     recipe: ``"quick"``, ``"book"``, ``"best"``, ``"fine_tune"`` or a ``Recipe``: learning rate, schedule, clipping ...;
-        None: that of ``build_model`` or ``load_model``. epochs: another number.
-    held_out_ids: ids, ``[n]``, that are not in ``dataset``. They are measured after each epoch (``bits_per_char``), and
-        in the end the model has the weights of the best epoch; without them, those of the last. A model that is trained
-        already is measured before, too, and keeps its weights if no epoch is better.
+        None: that of ``build_model`` or ``load_model``. epochs: overrides the recipe's.
+    held_out_ids: ids, ``[n]``, that are not in ``dataset``. They are measured after each epoch (``bits_per_char``). If
+        the recipe says ``keep_best``, the model has the weights of the best epoch in the end, or those it came with, if
+        it was trained already and none is better; else it has those of the last.
     checkpoint: a .safetensors file to write after each epoch. After an interruption, the same call goes on from there,
         and ends with the same weights, to the bit, as without it (on the same CPU with the same versions). With more
         epochs it goes on for these; the learning rate then stays at the end of the schedule that was begun.
@@ -48,7 +48,8 @@ def train(
 
     Returns the history, with a value for each epoch: ``"loss"``, in nats per character, the mean while the model was
     learning; and ``"held_out_bits"``, in bits per character, if asked for. What can't be used raises ValueError,
-    TypeError or OSError before the first step; a loss of NaN raises FloatingPointError.
+    TypeError or OSError before the first step; a loss of NaN raises FloatingPointError. Ctrl-C leaves the model the
+    weights of that moment.
     """
     import keras
 
@@ -56,32 +57,32 @@ def train(
 
     recipe = find_recipe(recipe or recall(model, "recipe") or "quick", epochs)
     path = None if checkpoint is None else path_to_write(checkpoint, ".safetensors")
-    check(model, dataset, recipe, held_out_ids, sample_prompt)
+    check_training(model, dataset, recipe, held_out_ids, sample_prompt)
     settings = describe(model, dataset, recipe, held_out_ids, matmul_dtype)
     begun = path is not None and path.exists()
     state = go_on(settings, path, recipe) if begun else begin(settings, model, dataset, recipe, held_out_ids)
     learner = compile_learner(model, dataset, recipe, state, matmul_dtype)
     remember(model, vocabulary=recall(model, "vocabulary") or dataset.vocabulary)
     best = BestWeights(held_out_ids, recipe, **state.progress["best"], weights=state.weights)
-    kept = Checkpoint(path, state, best)
-    lines = [Report(dataset.n_windows * dataset.seq_length)]
-    lines += [TextLine(sample_prompt, dataset.vocabulary, recipe)] if sample_prompt is not None else []
-    each_epoch = [keras.callbacks.TerminateOnNaN(), best, kept, *lines, *callbacks]
-    done, seed = len(state.progress["history"].get("loss", [])), state.progress["seed"]
-    settings = {"epochs": recipe.epochs, "initial_epoch": done, "steps_per_epoch": len(dataset), "shuffle": False}
-    learner.fit(dataset.batches_from(done, seed), callbacks=each_epoch, verbose=int(someone_watches()), **settings)
-    return kept.history
+    keeper = Checkpoint(path, state, best)
+    each_epoch = [keras.callbacks.TerminateOnNaN(), best, keeper, Report(dataset.n_windows * dataset.seq_length)]
+    each_epoch += [] if sample_prompt is None else [TextLine(sample_prompt, recall(model, "vocabulary"), recipe)]
+    done = len(state.progress["history"].get("loss", []))
+    batches = dataclasses.replace(dataset, seed=state.progress["seed"]).batches_from(done)
+    plan = {"epochs": recipe.epochs, "initial_epoch": done, "steps_per_epoch": len(dataset), "shuffle": False}
+    learner.fit(batches, callbacks=[*each_epoch, *callbacks], verbose=int(someone_watches()), **plan)
+    return keeper.history
 
 
-def check(model: "keras.Model", dataset: Batches, recipe: Recipe, held_out_ids, prompt: str | None) -> None:
+def check_training(model: "keras.Model", dataset: Batches, recipe: Recipe, held_out_ids, prompt: str | None) -> None:
     """Raises TypeError or ValueError unless ``model`` was built for ``recipe``, or is trained already, and can learn from
     ``dataset``, be measured and write."""
     if not isinstance(dataset, Batches):
         raise TypeError("train takes make_dataset(ids): for a pipeline of your own, fit train_step.ByHand(model)")
     if not model.built:
         model(np.zeros((1, 1), np.int32))  # without an Input, Keras makes the weights at the first call
-    built = recipe if is_trained(model) else recall(model, "recipe") or recipe
-    for name in "embeddings_stddev", "output_dropout":
+    built = recall(model, "recipe") or recipe
+    for name in ("output_dropout",) if is_trained(model) else ("output_dropout", "embeddings_stddev"):
         if (here := getattr(recipe, name)) != (there := getattr(built, name)):
             raise ValueError(f"the model was built with {name}={there}, the recipe has {here}: build it with the same")
     if recipe.carry_state != dataset.carry_state:
@@ -92,7 +93,7 @@ def check(model: "keras.Model", dataset: Batches, recipe: Recipe, held_out_ids, 
         check_ids(held_out_ids, vocab_size, recall(model, "vocabulary") or dataset.vocabulary, least=2)
         weights_of(model)
     if prompt is not None:
-        Generator.from_model(model, dataset.vocabulary).generate(prompt, 1)
+        Generator.from_model(model, recall(model, "vocabulary") or dataset.vocabulary).generate(prompt, 1)
 
 
 def is_trained(model: "keras.Model") -> bool:
@@ -144,11 +145,11 @@ def compile_learner(
     where that does not apply. Raises ValueError if it must apply."""
     from charlstm.train_step import ByHand, obstacle_by_hand, variables_of
 
-    must = recipe.carry_state or recipe.embedding_dropout or recipe.weight_drop or matmul_dtype != "float32"
-    obstacle, learner = obstacle_by_hand(model, on_gpu=must), model
-    if obstacle and not must:
+    needs_hand_step = recipe.carry_state or recipe.embedding_dropout or recipe.weight_drop or matmul_dtype != "float32"
+    obstacle, learner = obstacle_by_hand(model, ignore_gpu=needs_hand_step), model
+    if obstacle and not needs_hand_step:
         say(f"Training with Keras's own step, because the one by hand does not apply here: {obstacle}.")
-    else:
+    else:  # or ByHand refuses
         learner = ByHand(model, recipe, dataset.batch_size, matmul_dtype, state.progress["seed"])
     dataclasses.replace(recipe, epochs=state.progress["schedule_epochs"]).compile(model, len(dataset))
     if learner is not model:
