@@ -39,7 +39,8 @@ def check_ids(ids: np.ndarray, vocab_size=math.inf, vocabulary: Vocabulary | Non
         known = f"{vocabulary.chars[:60]!r}" if vocabulary else f"{vocab_size}"
         raise ValueError(f"the ids are of {len(own)} characters, {own.chars[:60]!r}, the model knows {known}: {advice}")
     if array.min() < 0 or array.max() >= vocab_size:
-        raise ValueError(f"the ids run from {array.min()} to {array.max()}, the model knows {vocab_size}: {advice}")
+        known = f"from 0 to {vocab_size - 1:g}" if vocab_size < math.inf else "0 or more"
+        raise ValueError(f"the ids run from {array.min()} to {array.max()}, but should be {known}: {advice}")
     return array
 
 

@@ -79,15 +79,13 @@ def check_training(model: "keras.Model", dataset: Batches, recipe: Recipe, held_
     ``dataset``, be measured and write."""
     if not isinstance(dataset, Batches):
         raise TypeError("train takes make_dataset(ids): for a pipeline of your own, fit train_step.ByHand(model)")
-    if not model.built:
-        model(np.zeros((1, 1), np.int32))  # without an Input, Keras makes the weights at the first call
+    vocab_size = model(np.zeros((1, 1), np.int32)).shape[-1]  # without an Input, Keras makes the weights here
     built = recall(model, "recipe") or recipe
     for name in ("output_dropout",) if is_trained(model) else ("output_dropout", "embeddings_stddev"):
         if (here := getattr(recipe, name)) != (there := getattr(built, name)):
             raise ValueError(f"the model was built with {name}={there}, the recipe has {here}: build it with the same")
     if recipe.carry_state != dataset.carry_state:
         raise ValueError(f"this recipe needs make_dataset(ids, carry_state={recipe.carry_state})")
-    vocab_size = getattr(model, "output_shape", [math.inf])[-1]
     check_ids(dataset.ids, vocab_size, recall(model, "vocabulary"))
     if held_out_ids is not None:
         check_ids(held_out_ids, vocab_size, recall(model, "vocabulary") or dataset.vocabulary, least=2)
@@ -103,7 +101,9 @@ def is_trained(model: "keras.Model") -> bool:
 
 def describe(model: "keras.Model", dataset: Batches, recipe: Recipe, held_out_ids, matmul_dtype: str) -> dict:
     """What must be the same when a training goes on, as JSON gives it back."""
-    layers = [f"{type(layer).__name__} of {layer.count_params():,} numbers" for layer in model.layers]
+    layers = [
+        f"{type(layer).__name__}, {layer.count_params():,} numbers, {layer.dtype_policy.name}" for layer in model.layers
+    ]
     held_out = held_out_ids if held_out_ids is None else hashlib.sha256(np.array(held_out_ids, np.int32)).hexdigest()
     settings = {"layers": layers, "matmul_dtype": matmul_dtype, "held-out text": held_out, **dataset.describe()}
     settings |= dataclasses.asdict(recipe) | {"epochs": None}  # more of them may be asked for later
