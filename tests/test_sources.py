@@ -59,10 +59,10 @@ def test_a_byte_that_cannot_be_read_is_named_with_its_line(tmp_path, place, size
         list(read_blocks(tmp_path / "own.txt", size=size))
 
 
-@pytest.mark.parametrize("before", ["", "a" * 30_001])
+@pytest.mark.parametrize("before", ["", "a"])
 @pytest.mark.parametrize(("text", "encoding"), [(TEXTS[key], name) for key in TEXTS for name in key.split()])
 def test_the_advice_shows_how_the_text_would_read(tmp_path, text, encoding, before):
-    text = before + text * (1 + len(before) // 1000)
+    text = before + text * 20
     path = tmp_path / "own.txt"
     path.write_bytes(text.encode(encoding))
     with pytest.raises(ValueError, match="reads right") as caught:
