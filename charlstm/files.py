@@ -48,9 +48,8 @@ def save_model(path: str | os.PathLike, model: "keras.Model", vocabulary: Vocabu
     path, weights = path_to_write(path, ".safetensors"), weights_of(model)
     check_weights(weights, vocabulary)
     versions = {name: version(name) for name in ("charlstm", "keras", "tensorflow")}
-    _write(
-        path, weights, MODEL_FORMAT, {"vocabulary": vocabulary.chars, "card": {**(card or {}), "versions": versions}}
-    )
+    facts = {"vocabulary": vocabulary.chars, "card": {**(card or {}), "versions": versions}}
+    _write(path, weights, MODEL_FORMAT, facts)
 
 
 def load_model(path: str | os.PathLike) -> tuple["keras.Sequential", Vocabulary]:
@@ -137,12 +136,10 @@ def path_to_write(path: str | os.PathLike, ending: str) -> Path:
         raise IsADirectoryError(f"{path} is a folder: give the path of a file in it")
     if path.suffix != ending:
         raise ValueError(f"{path.name} has another ending than {ending}: give {path.name + ending!r}")
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"there is no folder {path.parent}: make it first, or give another path than {path}")
     try:
         tempfile.TemporaryFile(dir=path.parent).close()
-    except OSError as error:
-        raise PermissionError(f"{path} can't be written ({error.strerror}): give a path in another folder") from None
+    except OSError as error:  # of its own kind: FileNotFoundError, PermissionError ...
+        raise type(error)(f"{path} can't be written ({error.strerror}): make its folder, or give another") from None
     return path
 
 

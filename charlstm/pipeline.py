@@ -36,8 +36,10 @@ def check_ids(ids: np.ndarray, vocab_size=math.inf, vocabulary: Vocabulary | Non
     advice = "encode the text with the vocabulary of the model, or build_model(len(vocabulary))"
     own = getattr(array, "vocabulary", None)
     if own and (vocabulary not in (None, own) or vocab_size not in (math.inf, len(own))):
-        known = f"{vocabulary.chars[:60]!r}" if vocabulary else f"{vocab_size}"
-        raise ValueError(f"the ids are of {len(own)} characters, {own.chars[:60]!r}, the model knows {known}: {advice}")
+        known = repr(vocabulary.chars[:99]) if vocabulary else vocab_size
+        raise ValueError(
+            f"the ids are of {len(own)} characters, {own.chars[:99]!r}, but the model knows {known}: {advice}"
+        )
     if array.min() < 0 or array.max() >= vocab_size:
         known = f"from 0 to {vocab_size - 1:g}" if vocab_size < math.inf else "0 or more"
         raise ValueError(f"the ids run from {array.min()} to {array.max()}, but should be {known}: {advice}")

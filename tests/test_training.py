@@ -78,7 +78,7 @@ def test_it_learns_reports_writes_averages_and_scales(capsys):
 
 
 WRONG = {  # what is given to train, the error, and what it names
-    "no folder": ({"checkpoint": "no/such/folder/a.safetensors"}, FileNotFoundError, "no folder"),
+    "no folder": ({"checkpoint": "no/such/folder/a.safetensors"}, FileNotFoundError, "No such file"),
     "a folder": ({"checkpoint": "."}, IsADirectoryError, "is a folder"),
     "ending": ({"checkpoint": "a.h5"}, ValueError, "a.h5.safetensors"),
     "held out: negative": ({"held_out_ids": np.arange(90) % 20 - 5}, ValueError, "-5 to 14"),

@@ -153,7 +153,7 @@ def test_what_cant_be_used_is_refused_before_anything_starts(folder):
     cases = {
         "text.txt text.txt": "another ending",
         "itself.safetensors itself.safetensors": "encode_file",
-        "text.txt missing/model.safetensors": "there is no folder",
+        "text.txt missing/model.safetensors": "No such file",
         "text.txt folder.safetensors": "is a folder",
         "missing.txt model.safetensors": "missing.txt",
         "text.txt model.safetensors --checkpoint text.txt": "text.txt",
