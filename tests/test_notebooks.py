@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 from IPython.core.interactiveshell import InteractiveShell
 
+import charlstm
+
 FOLDER = Path(__file__).parent.parent / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("[0-9]*.ipynb"))
 SOLUTIONS = sorted(FOLDER.glob("solutions/*.ipynb"))
@@ -141,6 +143,16 @@ def test_any_text_will_do(tmp_path, monkeypatch, name, language):
             source = cell.source.replace("load_corpus()", "load_corpus('own.txt')")
             shell.run_cell(source).raise_error()
     plt.close("all")
+
+
+@pytest.mark.long
+def test_the_examples_of_the_docs_run_as_they_stand(tmp_path, monkeypatch):
+    (tmp_path / "my_book.txt").write_text(charlstm.load_corpus("tales").text[:25_000], encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    text = (FOLDER.parent / "docs" / "usage.md").read_text(encoding="utf-8")
+    text = text.replace('TensorBoard("logs")', 'CSVLogger("log.csv")')  # which needs no other package
+    exec("\n".join(re.findall(r"```python\n(.*?)```", text, re.DOTALL)), {})  # noqa: S102
+    assert {"my_training.safetensors", "my_model.html", "my_book.npy", "log.csv"} <= {*map(str, Path().iterdir())}
 
 
 @pytest.mark.parametrize("place", ["elsewhere", "on Colab", "on Colab, where the installation failed"])
