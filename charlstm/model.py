@@ -147,7 +147,7 @@ class StepwiseLSTM:
         sigmoids = values[:, : 3 * hidden.shape[1]]
         sigmoids += 1
         sigmoids *= 0.5
-        return np.split(values, 4, axis=1)
+        return [*values.reshape(len(values), 4, -1).swapaxes(0, 1)]
 
     def step(self, ids, state: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
         """Logits ``[B, V]`` and the new state after reading ``ids``, integers ``[B]``, in ``state``, two ``[B, H]``."""

@@ -48,19 +48,26 @@ def draw(
 
     Raises TypeError or ValueError for a number that can't be used. Built in notebook 06_sampling.
     """
-    check_number("temperature", temperature, 0)
-    check_number("top_k", 1 if top_k is None else top_k, 1, logits.shape[-1], whole=True)
-    check_number("top_p", 1 if top_p is None else top_p, 1e-9, 1)
+    _check_options(temperature, top_k, top_p, logits.shape[-1])
     if temperature < 1e-6:  # less than any difference of logits that counts
         return logits.argmax(axis=-1)
-    probabilities = scaled_softmax(np.asarray(logits, np.float64), 1 / temperature)
+    logits = np.subtract(logits, logits.max(axis=-1, keepdims=True), dtype=np.float64)
+    probabilities = np.exp(logits / temperature)  # not divided by their sum yet
     if top_k is not None or top_p is not None:
+        probabilities /= probabilities.sum(axis=-1, keepdims=True)
         order = np.argsort(-probabilities, axis=-1, kind="stable")
         ranked = np.take_along_axis(probabilities, order, axis=-1)
         # Of the sorted probabilities, keep one while those before it sum to less than top_p, and k at the most.
         kept = (ranked.cumsum(axis=-1) - ranked < (top_p or 1.0)) & (np.arange(ranked.shape[-1]) < (top_k or np.inf))
         probabilities *= np.take_along_axis(kept, order.argsort(axis=-1), axis=-1)  # in the characters' order
     return choose(probabilities, points)
+
+
+@functools.lru_cache  # or else it would cost a few per cent of each step
+def _check_options(temperature: float, top_k: int | None, top_p: float | None, vocab_size: int) -> None:
+    check_number("temperature", temperature, 0)
+    check_number("top_k", 1 if top_k is None else top_k, 1, vocab_size, whole=True)
+    check_number("top_p", 1 if top_p is None else top_p, 1e-9, 1)
 
 
 class Generator:
