@@ -26,11 +26,8 @@ def bits_per_char(
     network = model if hasattr(model, "step") else StepwiseLSTM(weights_of(model))
     vocab_size = network.step([0], network.empty_state())[0].shape[-1]
     ids = check_ids(ids, vocab_size, recall(model, "vocabulary"), least=2)
-    if learn:
-        settings = DynamicEvaluation() if learn is True else learn
-        bits = surprise_while_learning(weights_of(model), ids, settings)
-    else:
-        bits = surprise(network, ids)
+    settings = DynamicEvaluation() if learn is True else learn
+    bits = surprise_while_learning(weights_of(model), ids, settings) if learn else surprise(network, ids)
     return float(bits.mean(dtype=np.float64))
 
 

@@ -101,9 +101,7 @@ def is_trained(model: "keras.Model") -> bool:
 
 def describe(model: "keras.Model", dataset: Batches, recipe: Recipe, held_out_ids, matmul_dtype: str) -> dict:
     """What must be the same when a training goes on, as JSON gives it back."""
-    layers = [
-        f"{type(layer).__name__}, {layer.count_params():,} numbers, {layer.dtype_policy.name}" for layer in model.layers
-    ]
+    layers = [f"{type(layer).__name__} {layer.count_params():,} {layer.dtype_policy.name}" for layer in model.layers]
     held_out = held_out_ids if held_out_ids is None else hashlib.sha256(np.array(held_out_ids, np.int32)).hexdigest()
     settings = {"layers": layers, "matmul_dtype": matmul_dtype, "held-out text": held_out, **dataset.describe()}
     settings |= dataclasses.asdict(recipe) | {"epochs": None}  # more of them may be asked for later
