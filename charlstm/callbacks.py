@@ -83,10 +83,10 @@ class Checkpoint(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         self.history = {name: [*self.history.get(name, []), float(value)] for name, value in logs.items()}
-        best = {"bits": self.best.bits, "epoch": self.best.epoch}
-        progress = self.state.progress | {"history": self.history, "best": best}
-        variables = [np.asarray(variable) for variable in variables_of(self.model)]
         if self.path:
+            best = {"bits": self.best.bits, "epoch": self.best.epoch}
+            progress = self.state.progress | {"history": self.history, "best": best}
+            variables = [np.asarray(variable) for variable in variables_of(self.model)]
             save_state(self.path, TrainingState(self.state.settings, progress, variables, self.best.weights))
 
 

@@ -1,5 +1,7 @@
 """How good a model is: its surprise at a text, frozen or learning on. Built in notebooks 05_training and 07_better."""
 
+import itertools
+
 import numpy as np
 
 from charlstm.model import StepwiseLSTM, one_blas_thread, recall, weights_of
@@ -38,7 +40,7 @@ def surprise(network: StepwiseLSTM, ids: np.ndarray) -> np.ndarray:
     """
     ids, state, bits = np.asarray(ids).tolist(), network.empty_state(), np.empty(len(ids) - 1, dtype=np.float32)
     with one_blas_thread():
-        for place, (char_id, next_id) in enumerate(zip(ids, ids[1:], strict=False)):
+        for place, (char_id, next_id) in enumerate(itertools.pairwise(ids)):
             logits, state = network.step([char_id], state)
             shifted = logits[0] - logits.max()  # so that exp can't overflow
             bits[place] = np.log(np.exp(shifted).sum()) - shifted[next_id]

@@ -40,7 +40,7 @@ def check_ids(ids: np.ndarray, vocab_size=math.inf, vocabulary: Vocabulary | Non
         raise ValueError(
             f"the ids are of {len(own)} characters, {own.chars[:99]!r}, but the model knows {known}: {advice}"
         )
-    if array.min() < 0 or array.max() >= vocab_size:
+    if own is None and (array.min() < 0 or array.max() >= vocab_size):  # its vocabulary has made no others
         known = f"from 0 to {vocab_size - 1:g}" if vocab_size < math.inf else "0 or more"
         raise ValueError(f"the ids run from {array.min()} to {array.max()}, but should be {known}: {advice}")
     return array

@@ -137,6 +137,8 @@ class Generator:
 
     def generate(self, prompt: str, length: int = 500, **options) -> str:
         """``prompt`` and ``length`` new characters after it. Options and errors are those of ``stream``."""
+        if options.get("stop"):  # where a stream ends at once
+            return prompt + "".join(self.stream(prompt, length, **options))
         return self.generate_batch(prompt, 1, length, **options)[0]
 
     def generate_batch(

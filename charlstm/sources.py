@@ -20,7 +20,6 @@ ENCODINGS += ["cp949", "shift_jis", "euc_jp", "iso2022_jp", "gb18030", "big5", "
 # What no text has: the bytes NUL and ESC, and what could not be decoded (surrogateescape).
 STRANGE = re.compile("[\0\x1b\udc80-\udcff]")
 
-
 # The texts known by name: title, file, markers, encoding, checksum and addresses.
 _tables = tomllib.loads((TEXTS / "sources.toml").read_text(encoding="utf-8"))
 SOURCES = {name: SimpleNamespace(**table) for name, table in _tables.items()}
@@ -41,7 +40,8 @@ def find_file(name: str) -> Path:
     source = SOURCES[name]
     if not source.url:
         return TEXTS / source.file_name
-    path = Path(os.environ.get("CHARLSTM_DATA") or pooch.os_cache("charlstm")).expanduser() / source.file_name
+    folder = os.environ.get("CHARLSTM_DATA") or pooch.os_cache("charlstm")
+    path = Path(os.path.expanduser(folder)) / source.file_name
     try:
         if path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() != source.sha256:
             raise ValueError(f"{path} is another file (wrong SHA-256): move it away")

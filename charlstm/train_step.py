@@ -35,9 +35,8 @@ class ByHand(keras.Sequential):
         check_number("batch_size", batch_size, int(recipe.carry_state), whole=True)
         zeros = tf.zeros((batch_size, model.layers[1].units))
         self.carried = [tf.Variable(zeros), tf.Variable(zeros)] if recipe.carry_state else None
-        self.learn = tf.function(
-            self.loss_and_gradients
-        )  # Keras calls train_step without AutoGraph, which its loops need
+        # Keras calls train_step without AutoGraph, which turns the loops of backprop into a graph.
+        self.learn = tf.function(self.loss_and_gradients)
 
     def reset_metrics(self) -> None:
         """Keras calls this where an epoch begins: then the state is empty, too."""
@@ -88,7 +87,10 @@ class ByHand(keras.Sequential):
 
 
 def obstacle_by_hand(model: keras.Model, ignore_gpu: bool = False) -> str | None:
-    """Why the step by hand can't stand for Keras's own for ``model``, in words; None if it can. ignore_gpu: a GPU is no obstacle."""
+    """Why the step by hand can't stand for Keras's own for ``model``, in words; None if it can.
+
+    ignore_gpu: a GPU, on which Keras's own is faster, is no obstacle.
+    """
     try:
         layers = layers_of(model, exactly=True)
     except ValueError as error:

@@ -58,7 +58,7 @@ def train(
     recipe = find_recipe(recipe or recall(model, "recipe") or "quick", epochs)
     path = None if checkpoint is None else path_to_write(checkpoint, ".safetensors")
     check_training(model, dataset, recipe, held_out_ids, sample_prompt)
-    settings = describe(model, dataset, recipe, held_out_ids, matmul_dtype)
+    settings = describe(model, dataset, recipe, held_out_ids, matmul_dtype) if path else {}
     begun = path is not None and path.exists()
     state = go_on(settings, path, recipe) if begun else begin(settings, model, dataset, recipe, held_out_ids)
     learner = compile_learner(model, dataset, recipe, state, matmul_dtype)
@@ -67,11 +67,16 @@ def train(
     keeper = Checkpoint(path, state, best)
     each_epoch = [keras.callbacks.TerminateOnNaN(), best, keeper, Report(dataset.n_windows * dataset.seq_length)]
     each_epoch += [] if sample_prompt is None else [TextLine(sample_prompt, recall(model, "vocabulary"), recipe)]
+    fit(learner, dataset, recipe.epochs, state, [*each_epoch, *callbacks])
+    return keeper.history
+
+
+def fit(learner: "keras.Model", dataset: Batches, epochs: int, state: TrainingState, callbacks: list) -> None:
+    """Keras's ``fit``, from ``state`` on."""
     done = len(state.progress["history"].get("loss", []))
     batches = dataclasses.replace(dataset, seed=state.progress["seed"]).batches_from(done)
-    plan = {"epochs": recipe.epochs, "initial_epoch": done, "steps_per_epoch": len(dataset), "shuffle": False}
-    learner.fit(batches, callbacks=[*each_epoch, *callbacks], verbose=int(someone_watches()), **plan)
-    return keeper.history
+    plan = {"epochs": epochs, "initial_epoch": done, "steps_per_epoch": len(dataset), "shuffle": False}
+    learner.fit(batches, callbacks=callbacks, verbose=int(someone_watches()), **plan)
 
 
 def check_training(model: "keras.Model", dataset: Batches, recipe: Recipe, held_out_ids, prompt: str | None) -> None:
