@@ -19,8 +19,8 @@ import numpy as np
 from turns import Contender
 
 import charlstm
-from charlstm.course.recorded import read_recorded
 from charlstm import SourceUnavailable
+from charlstm.course.recorded import read_recorded
 
 ORDERS = range(3, 9)
 DISCOUNT = 0.75
