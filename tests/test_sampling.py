@@ -84,10 +84,12 @@ def blas_threads():
 class Counting(charlstm.StepwiseLSTM):
     """A network that remembers the size of each of its steps, and how many threads NumPy's products had."""
 
-    seen = frozenset()
+    def __init__(self, weights):
+        super().__init__(weights)
+        self.seen = set()
 
     def step(self, ids, state):
-        self.seen |= {(len(ids), *blas_threads())}
+        self.seen.add((len(ids), *blas_threads()))  # at once: several threads step
         return super().step(ids, state)
 
 
