@@ -22,7 +22,7 @@ charlstm.model (remember, recall).
 
 import inspect
 
-from charlstm.console import ask_for_fast_products as _ask_for_fast_products
+from charlstm.console import choose_backend as _choose_backend
 from charlstm.console import import_tensorflow_quietly
 from charlstm.data import Corpus, Ids, Vocabulary, load_corpus, split
 from charlstm.evaluation import bits_per_char, surprise, surprise_while_learning
@@ -37,4 +37,4 @@ from charlstm.training import train
 
 __all__ = [name for name, value in list(globals().items()) if name[0] != "_" and not inspect.ismodule(value)]
 
-_ask_for_fast_products()
+_choose_backend()

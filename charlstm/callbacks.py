@@ -25,9 +25,8 @@ def finished(model: keras.Model, recipe: Recipe) -> Iterator[None]:
     try:
         if recipe.average:
             model.optimizer.finalize_variable_values(model.trainable_variables)
-        if recipe.scale_factor != 1:
-            for weight in model.trainable_variables[-2:]:  # of the dense layer
-                weight.assign(recipe.scale_factor * weight)
+        for weight in model.trainable_variables[-2:]:  # of the dense layer
+            weight.assign(recipe.scale_factor * weight)
         yield
     finally:  # or else an interruption would leave weights from which no training can go on
         model.set_weights(weights)
@@ -91,20 +90,11 @@ class Checkpoint(keras.callbacks.Callback):
 
 
 class Report(keras.callbacks.ProgbarLogger):
-    """A line for each epoch, behind Keras's own bar: losses in bits, seconds left, and, if it is known how many
-    ``characters`` an epoch has, characters a second."""
-
-    def __init__(self, characters: int = 0):
-        super().__init__()
-        self.characters = characters
+    """A line for each epoch, behind Keras's own bar: losses in bits, and seconds left."""
 
     def on_epoch_begin(self, epoch, logs=None):
         super().on_epoch_begin(epoch, logs)
         self.start = time.perf_counter()
-
-    def on_train_batch_end(self, batch, logs=None):
-        super().on_train_batch_end(batch, logs)
-        self.learned = time.perf_counter()
 
     def on_epoch_end(self, epoch, logs=None):
         super().on_epoch_end(epoch, logs)
@@ -112,8 +102,6 @@ class Report(keras.callbacks.ProgbarLogger):
         parts = [f"epoch {done} of {epochs}: training {logs['loss'] / math.log(2):.3f} bits"]
         if "held_out_bits" in logs:
             parts.append(f"held out {logs['held_out_bits']:.3f} bits")
-        if self.characters:
-            parts.append(f"{self.characters / (self.learned - self.start):,.0f} characters/s")
         left = (epochs - done) * (time.perf_counter() - self.start)
         say(", ".join([*parts, f"{left:.0f} s left"]))
 

@@ -24,13 +24,19 @@ def import_tensorflow_quietly() -> None:
         import tensorflow  # noqa: F401
 
 
-def ask_for_fast_products() -> None:
-    """Let TensorFlow compute matrix products with oneDNN on every PC: on its own it does so on newer processors only.
+def choose_backend() -> None:
+    """Let Keras compute with TensorFlow, and TensorFlow with oneDNN on every PC: on its own it does so on newer processors
+    only. Has an effect only before they are imported; ``TF_ENABLE_ONEDNN_OPTS=0`` in the environment refuses oneDNN.
 
-    Has an effect only before TensorFlow is imported; ``TF_ENABLE_ONEDNN_OPTS=0`` in the environment refuses it.
+    Raises ImportError if Keras is to use another backend, or does already.
     """
+    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
     if platform.machine() in ("x86_64", "AMD64"):
         os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+    keras = sys.modules.get("keras")
+    if (backend := keras.config.backend() if keras else os.environ["KERAS_BACKEND"]) != "tensorflow":
+        advice = "before the first import, set os.environ['KERAS_BACKEND'] = 'tensorflow' (in a notebook: restart it)"
+        raise ImportError(f"charlstm needs Keras with TensorFlow, and here it is with {backend!r}: {advice}")
 
 
 def say(message: str) -> None:

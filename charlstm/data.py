@@ -1,5 +1,6 @@
 """From a text file to an array of integers, one for each character. Built by hand in notebook 01_data."""
 
+import json
 import os
 import re
 from collections import Counter
@@ -9,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from charlstm.console import say
-from charlstm.sources import SOURCES, SourceUnavailable, find_file, read_blocks, slice_between
+from charlstm.console import check_number, say
+from charlstm.sources import SOURCES, SourceUnavailable, find_file, passage_of, read_blocks, slice_between
 
 
 class Ids(np.ndarray):
@@ -19,7 +20,6 @@ class Ids(np.ndarray):
     vocabulary: "Vocabulary | None" = None
 
     def __array_finalize__(self, source):
-        super().__array_finalize__(source)
         self.vocabulary = getattr(source, "vocabulary", None)
 
     def __array_wrap__(self, array, context=None, return_scalar=False):
@@ -38,6 +38,8 @@ class Vocabulary:
     def __post_init__(self):
         if not isinstance(self.chars, str) or not self.chars or list(self.chars) != sorted(set(self.chars)):
             raise ValueError("a vocabulary is made of different characters in sorted order: use from_text(some_text)")
+        if json.loads(json.dumps(self.chars)) != self.chars:  # of two surrogates it makes one character
+            raise ValueError("no file can hold surrogates: text.encode('utf-8', 'ignore').decode() leaves them out")
 
     @classmethod
     def from_text(cls, text: str) -> "Vocabulary":
@@ -67,11 +69,19 @@ class Vocabulary:
         return ids
 
     def decode(self, ids: np.ndarray) -> str:
-        """The text that ``ids``, integers of shape ``[n]``, stand for. Raises ValueError for an id out of range."""
-        ids = np.asarray(ids, dtype=np.int64)
+        """The text that ``ids``, integers of shape ``[n]``, stand for. Raises TypeError for anything else, and ValueError
+        for an id out of range."""
+        ids = np.asarray(ids) if np.size(ids) else np.zeros(0, int)
+        if ids.dtype.kind not in "iu":
+            raise TypeError(f"ids must be integers, not {ids.dtype}: of probabilities, take argmax, or draw")
         if ids.size and not (0 <= ids.min() and ids.max() < len(self)):
             raise ValueError(f"ids must lie between 0 and {len(self) - 1}, but run from {ids.min()} to {ids.max()}")
         return _code_points(self.chars)[ids].tobytes().decode("utf-32-le", "surrogatepass")
+
+    def difference(self, other: "Vocabulary") -> str:
+        """In words, which characters one of the two has and the other lacks."""
+        lacking, more = ("".join(sorted({*a.chars} - {*b.chars})) for a, b in ((other, self), (self, other)))
+        return f"{len(self)} characters, without {lacking[:40]!r}, but with {more[:40]!r}"
 
     def __len__(self) -> int:
         return len(self.chars)
@@ -109,17 +119,15 @@ class Corpus:
     def __len__(self) -> int:
         return len(self.text)
 
-    def __repr__(self) -> str:
-        return f"Corpus({self.name!r}: {len(self):,} characters, {len(self.vocabulary)} unique)"
-
 
 def load_corpus(source: str | os.PathLike | list | None = None, encoding: str = "utf-8") -> Corpus:
     """The text to learn from. Built in notebook 01_data.
 
     source: the name of a text in ``texts/sources.toml``, such as ``"grimm"``; or the path to a text of your own, to a
-        folder, for its .txt files in the order of their names, or a list of paths. None takes Grimm if it is available,
-        else the tales that come with this package, and says in one line which and why.
-    encoding: of your own files. What there is to know of them before training is printed (``Corpus.describe``).
+        folder (``find_own``), or a list of paths. None takes Grimm if it is available, else the tales that come with this
+        package, and says in one line which and why.
+    encoding: of those of your own files that are not UTF-8. What was read, and what there is to know of it before
+        training, is printed (``Corpus.describe``).
 
     Raises ValueError (unknown name, another encoding, no text), FileNotFoundError (no such file), or SourceUnavailable
     (a known text that was found nowhere).
@@ -134,7 +142,10 @@ def load_corpus(source: str | os.PathLike | list | None = None, encoding: str = 
     name = paths[0].stem if len(paths) == 1 else paths[0].absolute().parent.name
     texts = ["".join(read_blocks(path, encoding)) for path in paths]
     corpus = Corpus(name, "\n".join(texts), ", ".join(map(str, paths)))
-    say(f"{len(paths)} files: {corpus.origin}\n" * (len(paths) > 1) + corpus.describe())
+    lines = [f"{len(paths)} files: {corpus.origin}"] * (len(paths) > 1)
+    if encoding != "utf-8":
+        lines += [f"{path.name} reads {passage_of(text)!r}" for path, text in zip(paths, texts, strict=True)]
+    say("\n".join([*lines, corpus.describe()]))
     return corpus
 
 
@@ -148,8 +159,9 @@ def _load_default() -> Corpus:
 
 
 def find_own(source: str | os.PathLike | list | tuple | dict) -> list[Path]:
-    """The files of your own that ``load_corpus`` takes: a file, all .txt files of a folder, or those of a list. (It may
-    be the dictionary that Colab's ``files.upload()`` gives: its keys are the names.)
+    """The files of your own that ``load_corpus`` takes: a file, those of a list, or those of a folder, in the order of
+    their names, that end in .txt or .TXT and are not hidden; a line names the others. (A list may be the dictionary that
+    Colab's ``files.upload()`` gives: its keys are the names.)
 
     Raises FileNotFoundError, or ValueError for what can be no path, saying what it is instead.
     """
@@ -157,21 +169,30 @@ def find_own(source: str | os.PathLike | list | tuple | dict) -> list[Path]:
         paths = [path for part in source for path in find_own(part)]
     else:
         path = Path(os.path.expanduser(source))
-        if not os.path.exists(path):  # where Path would raise, for what can be no path, this is False
+        if not (str(source) and os.path.exists(path)):  # where Path would raise, for what can be no path, this is False
             raise _not_there(str(source), path)
-        paths = sorted(path.glob("*.txt")) if path.is_dir() else [path]
+        paths = _texts_in(path) if path.is_dir() else [path]
     if not paths:
         raise FileNotFoundError(f"there is no .txt file in {str(source)!r}: give the path of a text file")
     return paths
 
 
+def _texts_in(folder: Path) -> list[Path]:
+    paths = sorted(folder.iterdir(), key=lambda path: path.name)  # on Windows, too, capital letters first
+    texts = [path for path in paths if path.suffix.lower() == ".txt" and path.name[0] != "." and path.is_file()]
+    if left := [path.name for path in paths if path not in texts]:
+        say(f"Only files that end in .txt, and are not hidden, are read in {folder}; left out: {', '.join(left[:20])}")
+    return texts
+
+
 def _not_there(source: str, path: Path) -> Exception:
     if re.match("[a-z0-9]+://", source):
         return ValueError(f"{source} is an address: download the text first, and give the path of its file")
-    if "\n" in source or len(source) > 1000 or any(len(os.fsencode(part)) > 255 for part in path.parts):
-        return ValueError("this is a text, not the path of a file: charlstm.Corpus('my text', text, 'my own') takes it")
-    advice = f"check the folder and the spelling, or give one of {', '.join(SOURCES)}"
-    return FileNotFoundError(f"there is no file {source}: {advice}")
+    if re.search("[\0-\x1f]", source) or len(source) > 1000 or any(len(os.fsencode(part)) > 255 for part in path.parts):
+        advice = "charlstm.Corpus('my text', text, 'my own') takes it; for a path with backslashes write r'C:\\new.txt'"
+        return ValueError(f"{source[:40]!r} is a text, not the path of a file: {advice}")
+    advice = f"check the folder and the spelling; load_corpus(name) knows {', '.join(SOURCES)}"
+    return FileNotFoundError(f"there is no file {source!r}: {advice}")
 
 
 def split(ids: np.ndarray, held_out: float = 0.1) -> tuple[np.ndarray, np.ndarray]:
@@ -179,6 +200,7 @@ def split(ids: np.ndarray, held_out: float = 0.1) -> tuple[np.ndarray, np.ndarra
 
     Both are views. Raises ValueError if a part would be empty. Used from notebook 01_data on.
     """
+    check_number("held_out", held_out, 0, 1)
     border = int(len(ids) * (1 - held_out) + 1e-9)
     if not 0 < border < len(ids):
         raise ValueError(f"held_out={held_out} leaves a part of {len(ids)} characters empty: give one such as 0.1")

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from charlstm.data import Vocabulary
-from charlstm.model import StepwiseLSTM, build_model, check_weights, remember, sizes_of, weights_of
+from charlstm.model import StepwiseLSTM, build_model, remember, sizes_of, weights_for
 
 PRETRAINED = Path(__file__).parent / "pretrained" / "grimm.safetensors"
 MODEL_FORMAT, STATE_FORMAT = "charlstm 1", "charlstm-checkpoint 3"
@@ -39,16 +39,15 @@ def save_model(path: str | os.PathLike, model: "keras.Model", vocabulary: Vocabu
     card: what a reader should know of the model (text, recipe, losses), a dictionary of anything that JSON can hold.
         The versions of this package, Keras and TensorFlow are added to it.
 
-    An older file at ``path`` is replaced whole or not at all. Raises ValueError or TypeError like ``weights_of`` and
-    ``check_weights``, or for a card that JSON can't hold, and ValueError or OSError like ``path_to_write``. Used in
-    notebooks 04_model and 05_training.
+    An older model at ``path`` is replaced whole or not at all. Raises ValueError or TypeError like ``weights_for``, or
+    for a card that JSON can't hold, and ValueError or OSError like ``path_to_write``. Used in notebooks 04_model and
+    05_training.
     """
     from importlib.metadata import version
 
-    path, weights = path_to_write(path, ".safetensors"), weights_of(model)
-    check_weights(weights, vocabulary)
+    path, weights = path_to_write(path, ".safetensors", MODEL_FORMAT), weights_for(model, vocabulary)
     versions = {name: version(name) for name in ("charlstm", "keras", "tensorflow")}
-    facts = {"vocabulary": vocabulary.chars, "card": {**(card or {}), "versions": versions}}
+    facts = {"vocabulary": vocabulary.chars, "card": {**check_card(card), "versions": versions}}
     _write(path, weights, MODEL_FORMAT, facts)
 
 
@@ -81,7 +80,7 @@ def read_model_file(path: str | os.PathLike = PRETRAINED) -> tuple[dict[str, np.
     with _naming(path, "whole model"):
         arrays, facts = _read(path, MODEL_FORMAT, "vocabulary", "card")
         vocabulary, card = Vocabulary(facts["vocabulary"]), dict(facts["card"])
-        check_weights(arrays, vocabulary)
+        weights_for(arrays, vocabulary)
     return {name: arrays[name].astype(np.float32) for name in StepwiseLSTM.weight_names}, vocabulary, card
 
 
@@ -102,6 +101,13 @@ def load_state(path: str | os.PathLike) -> TrainingState:
 
 def _numbered(arrays: dict[str, np.ndarray], kind: str) -> list[np.ndarray]:
     return [arrays[f"{kind} {i}"] for i in range(sum(name.startswith(kind) for name in arrays))]
+
+
+def check_card(card: dict | None) -> dict:
+    """``card``, or an empty one. Raises TypeError unless it is a dictionary."""
+    if not isinstance(card, dict | None):
+        raise TypeError(f"card must be a dictionary, such as {{'text': 'Grimm'}}, not {card!r}")
+    return card or {}
 
 
 def to_json(value) -> str:
@@ -126,16 +132,20 @@ def _naming(path: str | os.PathLike, what: str) -> Iterator[None]:
         raise ValueError(f"{path} is no {what}: {error}") from None
 
 
-def path_to_write(path: str | os.PathLike, ending: str) -> Path:
+def path_to_write(path: str | os.PathLike, ending: str, mark: str = "") -> Path:
     """``path``, with ``~`` for the home folder, if a file can be written there, which is tried.
 
-    Raises ValueError for another ``ending``, IsADirectoryError, FileNotFoundError (no such folder) or PermissionError.
+    mark: what stands in every file of the kind to be written; none of another kind is replaced.
+
+    Raises ValueError for another ``ending``, FileExistsError (a file of another kind), FileNotFoundError (no such folder)
+    or PermissionError.
     """
     path = Path(os.path.expanduser(path)).resolve()  # through links, and whatever the working folder will be
-    if path.is_dir():
-        raise IsADirectoryError(f"{path} is a folder: give the path of a file in it")
     if path.suffix != ending:
         raise ValueError(f"{path.name} has another ending than {ending}: give {path.name + ending!r}")
+    older = path.read_bytes() if mark and path.exists() else b""
+    if older and mark.encode() not in older:
+        raise FileExistsError(f"{path} is a file of another kind: move it away, or give another path")
     try:
         tempfile.TemporaryFile(dir=path.parent).close()
     except OSError as error:  # of its own kind: FileNotFoundError, PermissionError ...

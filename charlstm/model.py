@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
-from charlstm.data import Corpus, Vocabulary
+from charlstm.console import check_number
+from charlstm.data import Vocabulary
 from charlstm.recipes import Recipe, find_recipe
 
 # Settings of layers: what is computed depends on the first; names with the second endings may differ from build_model's.
@@ -28,10 +29,8 @@ def build_model(
     """
     import keras
 
-    if isinstance(vocab_size, Vocabulary | Corpus):
-        raise TypeError("give the number of characters: build_model(len(vocabulary))")
-    if min(vocab_size, embedding_dim, rnn_units) < 1:
-        raise ValueError(f"the sizes must be at least 1: {vocab_size=}, {embedding_dim=}, {rnn_units=}")
+    for name, size in {"vocab_size": vocab_size, "embedding_dim": embedding_dim, "rnn_units": rnn_units}.items():
+        check_number(name, size, 1, whole=True)
     recipe, initializer = find_recipe(recipe), "uniform"
     if recipe.embeddings_stddev is not None:
         initializer = keras.initializers.RandomNormal(stddev=recipe.embeddings_stddev)
@@ -88,11 +87,17 @@ def sizes_of(weights: dict[str, np.ndarray]) -> tuple[int, int, int]:
     return *weights["embeddings"].shape, weights["dense_kernel"].shape[0]
 
 
-def check_weights(weights: dict[str, np.ndarray], vocabulary: Vocabulary) -> None:
-    """Raises ValueError, naming what is wrong, unless ``weights`` are all there and finite, and fit each other and the
-    vocabulary, and TypeError unless this is a ``Vocabulary``."""
+def weights_for(model: "keras.Model | dict", vocabulary: Vocabulary, dtype: type = np.float32) -> dict[str, np.ndarray]:
+    """The weights of ``model``, or those given, for another to use with this ``vocabulary``.
+
+    Raises ValueError, naming what is wrong, unless they are all there, fit each other and the vocabulary, which must be
+    the one that the model remembers, and are no greater than ``dtype`` can be; and TypeError unless it is a Vocabulary.
+    """
     if not isinstance(vocabulary, Vocabulary):
         raise TypeError(f"give a Vocabulary, such as corpus.vocabulary, not a {type(vocabulary).__name__}")
+    if (own := recall(model, "vocabulary")) not in (None, vocabulary):
+        raise ValueError(f"the model has learned from {own.difference(vocabulary)} of this vocabulary")
+    weights = model if isinstance(model, dict) else weights_of(model)
     if wrong := weights.keys() ^ {*StepwiseLSTM.weight_names}:
         raise ValueError(f"the weights lack, or should not have, {', '.join(sorted(wrong))}")
     if (known := weights["dense_bias"].size) != len(vocabulary):
@@ -101,8 +106,10 @@ def check_weights(weights: dict[str, np.ndarray], vocabulary: Vocabulary) -> Non
     for name, shape in StepwiseLSTM.weight_shapes(known, embedding_dim, rnn_units).items():
         if weights[name].shape != shape or 0 in shape:
             raise ValueError(f"{name} has the shape {weights[name].shape}, but {shape} fits the other weights")
-        if weights[name].dtype not in (np.float32, np.float16) or not np.isfinite(weights[name]).all():
-            raise ValueError(f"{name} holds NaN or infinity, or no float32: did the training go wrong?")
+        greatest, possible = np.abs(weights[name]).max(), np.finfo(dtype).max
+        if not greatest <= possible:  # as NaN is not, either
+            raise ValueError(f"{name} holds {greatest}, but {possible:g} is the most possible: did the training fail?")
+    return weights
 
 
 class StepwiseLSTM:

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from charlstm.data import Vocabulary
-from charlstm.files import path_to_write, replacing, to_json
-from charlstm.model import check_weights, sizes_of, weights_of
+from charlstm.files import check_card, path_to_write, replacing, to_json
+from charlstm.model import sizes_of, weights_for
 
 TEMPLATE = Path(__file__).parent / "page.html"
 
@@ -28,18 +28,16 @@ def save_page(
         ``"units"``, such as ``{"inside quotation marks": 191}``, names units of the LSTM (from 0), by whose cell state
         the page offers to colour the text.
 
-    Whatever vocabulary and card hold, none of it becomes markup or code. An older file at ``path`` is replaced whole or
+    Whatever vocabulary and card hold, none of it becomes markup or code. An older page at ``path`` is replaced whole or
     not at all. Raises ValueError, TypeError or OSError like ``save_model``. Used in notebook 08_inside.
     """
-    path, weights = path_to_write(path, ".html"), model if isinstance(model, dict) else weights_of(model)
-    with np.errstate(over="ignore"):  # what is too large becomes infinity, and is refused
-        weights = {name: np.asarray(weight).astype("<f2") for name, weight in weights.items()}
-    check_weights(weights, vocabulary)
+    path = path_to_write(path, ".html", "<title>A model that writes</title>")
+    weights = weights_for(model, vocabulary, np.float16)
     data = {
         "sizes": dict(zip(("vocab_size", "embedding_dim", "rnn_units"), sizes_of(weights), strict=True)),
-        "codes": [ord(char) for char in vocabulary.chars],  # half of a surrogate pair stays a character of its own
-        "weights": {name: base64.b64encode(weight.tobytes()).decode() for name, weight in weights.items()},
-        "card": {**(card or {})},
+        "codes": [ord(char) for char in vocabulary.chars],
+        "weights": {name: base64.b64encode(weight.astype("<f2")).decode() for name, weight in weights.items()},
+        "card": check_card(card),
     }
     with replacing(path) as file:
         file.write(_page(to_json(data)).encode())
@@ -55,5 +53,4 @@ def _page(data: str) -> str:
     for kind in "script", "style":  # the browser runs these two, known by their hashes, and nothing else
         inside = re.search(f"<{kind}>(.*?)</{kind}>", page, re.DOTALL)[1]
         policy += f"; {kind}-src 'sha256-{base64.b64encode(hashlib.sha256(inside.encode()).digest()).decode()}'"
-    before, after = page.replace("POLICY", policy).split("MODEL")
-    return before + data + after
+    return page.replace("POLICY", policy).replace("MODEL", data)

@@ -36,13 +36,10 @@ def check_ids(ids: np.ndarray, vocab_size=math.inf, vocabulary: Vocabulary | Non
     advice = "encode the text with the vocabulary of the model, or build_model(len(vocabulary))"
     own = getattr(array, "vocabulary", None)
     if own and (vocabulary not in (None, own) or vocab_size not in (math.inf, len(own))):
-        known = repr(vocabulary.chars[:99]) if vocabulary else vocab_size
-        raise ValueError(
-            f"the ids are of {len(own)} characters, {own.chars[:99]!r}, but the model knows {known}: {advice}"
-        )
+        known = vocabulary.difference(own) if vocabulary else f"{vocab_size} characters"
+        raise ValueError(f"the ids are of {len(own)} characters, but the model knows {known}: {advice}")
     if own is None and (array.min() < 0 or array.max() >= vocab_size):  # its vocabulary has made no others
-        known = f"from 0 to {vocab_size - 1:g}" if vocab_size < math.inf else "0 or more"
-        raise ValueError(f"the ids run from {array.min()} to {array.max()}, but should be {known}: {advice}")
+        raise ValueError(f"the ids run from {array.min()} to {array.max()}, not from 0 to {vocab_size - 1}: {advice}")
     return array
 
 
@@ -80,6 +77,9 @@ class Batches:
             raise ValueError(f"{len(self.ids)} ids are too few, {needed} are needed: take a longer text")
         self.vocabulary = getattr(self.ids, "vocabulary", None)  # if they remember it
         self.chosen_seed = np.random.SeedSequence(self.seed).entropy  # a random number where none is given
+
+    def __repr__(self) -> str:  # which Keras's fit shows when it refuses it
+        return f"{len(self)} batches of make_dataset (for Keras's fit: its .batches)"
 
     def __len__(self) -> int:
         return math.ceil(self.n_windows / self.batch_size)

@@ -1,8 +1,20 @@
 """All choices of a training under one name. Used from notebook 05_training on."""
 
 import dataclasses
+import math
 
 from charlstm.console import check_number
+
+WHOLE, POSITIVE, SHARES = ("epochs", "seq_length"), ("clip_norm", "scale_factor"), ("decay", "pull", "average")
+
+
+def check_settings(settings: "Recipe | DynamicEvaluation") -> None:
+    """Raises TypeError or ValueError for a number with which no training can go well."""
+    for name, value in vars(settings).items():
+        if not isinstance(value, bool | None):
+            least = 1 if name in WHOLE else 1e-9 if name in POSITIVE else 0
+            most = 0.9999 if name in SHARES or "drop" in name else math.inf
+            check_number(name, value, least, most, whole=name in WHOLE)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,6 +50,7 @@ class Recipe:
     average: float | None = None
     scale_factor: float = 1.0
     keep_best: bool = True
+    __post_init__ = check_settings
 
     def compile(self, model: "keras.Model", steps: int) -> None:
         """Give ``model`` the loss and the optimizer of this recipe; ``steps``: in an epoch."""
@@ -83,16 +96,12 @@ class DynamicEvaluation:
     decay: float = 0.99
     epsilon: float = 0.001
     pull: float = 0.0005
+    __post_init__ = check_settings
 
 
 def find_recipe(recipe: str | Recipe, epochs: int | None = None) -> Recipe:
-    """The recipe of this name, or the one given, for ``epochs`` if given. Raises ValueError for an unknown name, and
-    TypeError for what is neither."""
-    if isinstance(recipe, str) and recipe not in RECIPES:
-        raise ValueError(f"there is no recipe {recipe!r}: take one of {', '.join(RECIPES)}, or make a Recipe")
-    recipe = RECIPES[recipe] if isinstance(recipe, str) else recipe
+    """The recipe of this name, or the one given, for ``epochs`` if given. Raises TypeError for anything else."""
+    recipe = RECIPES.get(recipe, recipe) if isinstance(recipe, str) else recipe
     if not isinstance(recipe, Recipe):
-        raise TypeError(f"recipe must be a name or a Recipe, not {recipe!r}: did you mean epochs={recipe!r}?")
-    recipe = recipe if epochs is None else dataclasses.replace(recipe, epochs=epochs)
-    check_number("epochs", recipe.epochs, 1, whole=True)
-    return recipe
+        raise TypeError(f"recipe must be {', '.join(RECIPES)} or a Recipe, not {recipe!r} (did you mean epochs=?)")
+    return recipe if epochs is None else dataclasses.replace(recipe, epochs=epochs)

@@ -11,7 +11,7 @@ from charlstm.console import check_number
 from charlstm.data import Vocabulary
 from charlstm.evaluation import surprise
 from charlstm.files import PRETRAINED, read_model_file
-from charlstm.model import StepwiseLSTM, check_weights, one_blas_thread, weights_of
+from charlstm.model import StepwiseLSTM, one_blas_thread, weights_for
 from charlstm.pipeline import check_ids
 
 TEXTS_A_THREAD = 32  # fixed, so that the same seed gives the same texts with any number of processor cores
@@ -85,10 +85,8 @@ class Generator:
 
     @classmethod
     def from_model(cls, model: "keras.Model", vocabulary: Vocabulary) -> "Generator":
-        """A generator with the weights that the Keras ``model`` has now. Raises like ``weights_of``, ``check_weights``."""
-        weights = weights_of(model)
-        check_weights(weights, vocabulary)
-        return cls(StepwiseLSTM(weights), vocabulary)
+        """A generator with the weights that the Keras ``model`` has now. Raises like ``weights_for``."""
+        return cls(StepwiseLSTM(weights_for(model, vocabulary)), vocabulary)
 
     @classmethod
     def load(cls, path: str | os.PathLike = PRETRAINED) -> "Generator":
@@ -178,10 +176,10 @@ class Generator:
 
     def _read(self, text: str) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
         # Logits and state after the whole text, from an empty state.
+        ids, state = self.vocabulary.encode(text), self.network.empty_state()
         if not text:
             raise ValueError("the prompt is empty: give at least one character for the model to go on from")
-        state = self.network.empty_state()
         with one_blas_thread():
-            for char_id in self.vocabulary.encode(text):
+            for char_id in ids:
                 logits, state = self.network.step([char_id], state)
         return logits, state

@@ -1,6 +1,5 @@
 """Where texts come from: the files of the texts known by name, and how a file becomes text. Used in 01_data."""
 
-import codecs
 import hashlib
 import itertools
 import os
@@ -10,8 +9,6 @@ import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
-
-from charlstm.console import say
 
 TEXTS = Path(__file__).parent / "texts"
 # That a text may have if it is not UTF-8, the commoner first. More would make the guess worse, not better.
@@ -67,14 +64,15 @@ def slice_between(text: str, start: str = "", end: str = "") -> str:
     return text[begin:stop]
 
 
-def read_blocks(path: Path, encoding: str = "utf-8", size: int = 2**20, quiet: bool = False) -> Iterator[str]:
+def read_blocks(path: Path, encoding: str = "utf-8", size: int = 2**20) -> Iterator[str]:
     """The text in the file ``path`` in pieces of about ``size`` characters: without a byte-order mark, with ``"\\n"`` as
-    line ends, in the Unicode form NFC; unless ``quiet``, a line says so if it had to be brought into this form.
+    line ends, in the Unicode form NFC. A file that is UTF-8 is read so, whatever ``encoding`` says.
 
     Raises ValueError, with what to do, for a file that is empty, binary, in another encoding or in several.
     """
-    held, line, chars, is_nfc = "", 1, set(), True
+    held, line, chars = "", 1, set()
     try:
+        encoding = "utf-8" if encoding != "utf-8" and _is_utf8(path) else encoding
         with open(path, encoding=encoding, errors="surrogateescape") as file:
             for block in itertools.chain(iter(lambda: file.read(size), ""), [""]):
                 block = block if chars else block.removeprefix("\ufeff")
@@ -85,14 +83,27 @@ def read_blocks(path: Path, encoding: str = "utf-8", size: int = 2**20, quiet: b
                 held, line, chars = held + block, line + block.count("\n"), chars | set(block)
                 # The form NFC combines nothing with a space or a line end, so that a piece may end before one.
                 cut = max(held.rfind(" "), held.rfind("\n"), 0) if block else len(held)
-                yield (piece := unicodedata.normalize("NFC", held[:cut]))
-                held, is_nfc = held[cut:], is_nfc and piece == held[:cut]
+                yield unicodedata.normalize("NFC", held[:cut])
+                held = held[cut:]
     except (UnicodeError, LookupError) as error:
         raise ValueError(f"{path} can't be read as {encoding}: {error}") from None
     if sum(not char.isspace() for char in chars) < 2:
         raise ValueError(f"{path} holds no text, or one character over and over: give a file with a text to learn from")
-    if not (is_nfc or quiet):
-        say(f"{path.name} was brought into the Unicode form NFC, in which equal characters have equal codes.")
+
+
+def _is_utf8(path: Path) -> bool:
+    # A file that has more than ASCII in it, and can be read as UTF-8, is no other.
+    try:
+        with path.open(encoding="utf-8") as file:
+            return sum(not block.isascii() for block in iter(lambda: file.read(2**20), "")) > 0  # read to its end
+    except UnicodeError:
+        return False
+
+
+def passage_of(text: str) -> str:
+    """A few words around the first character in which encodings differ."""
+    first = next((place for place, char in enumerate(text) if char > "\x7f"), 0)
+    return text[max(0, first - 20) : first + 40]
 
 
 def _advice(path: Path) -> str:
@@ -101,19 +112,16 @@ def _advice(path: Path) -> str:
 
     with path.open("rb") as file:
         data = file.read(10**7)
-    characters = codecs.getincrementaldecoder("utf-8")("surrogateescape").decode(data)
+    characters = data.decode("utf-8", "surrogateescape")
     unreadable = len(STRANGE.findall(characters))
-    if not unreadable:
-        return "up to there it is UTF-8: leave encoding= out, or mend this byte"
-    if unreadable < sum(char > "\x7f" for char in characters) - unreadable:
-        return f"most of the rest is UTF-8, so the file mixes encodings: mend {unreadable} bytes like this one"
+    if unreadable <= sum(char > "\x7f" for char in characters) - unreadable:
+        return "most of the rest is UTF-8: mend this byte, and those like it"
     passages = {}  # and the encoding that gives them, the likeliest first
     for match in from_bytes(data, cp_isolation=ENCODINGS):
         text = str(match)
         if not STRANGE.search(text):
-            first = next((place for place, char in enumerate(text) if char > "\x7f"), 0)
             encoding = min(match.could_be_from_charset, key=ENCODINGS.index)  # of those that read the same
-            passages.setdefault(text[max(0, first - 20) : first + 40], encoding)
+            passages.setdefault(passage_of(text), encoding)
     if not passages:
         return "it seems to be no text at all; give a plain text file"
     choices = [f"encoding={encoding!r} reads {passage!r}" for passage, encoding in passages.items()]

@@ -8,8 +8,6 @@ from charlstm.console import check_number
 from charlstm.model import StepwiseLSTM, layers_of
 from charlstm.recipes import RECIPES, Recipe
 
-MATMUL_DTYPES = "float32", "bfloat16"
-
 
 class ByHand(keras.Sequential):
     """The layers of ``model`` once more, in a model whose ``train_step`` is the one by hand (``charlstm.backprop``).
@@ -28,8 +26,8 @@ class ByHand(keras.Sequential):
     ):
         if obstacle := obstacle_by_hand(model, ignore_gpu=True):
             raise ValueError(f"the step by hand does not apply: {obstacle}")
-        if matmul_dtype not in MATMUL_DTYPES:
-            raise ValueError(f"matmul_dtype must be one of {', '.join(MATMUL_DTYPES)}, but is {matmul_dtype!r}")
+        if matmul_dtype not in ("float32", "bfloat16"):
+            raise ValueError(f"matmul_dtype must be float32 or bfloat16, but is {matmul_dtype!r}")
         super().__init__([keras.Input((None,), dtype="int32"), *model.layers])
         self.recipe, self.matmul_dtype, self.seed = recipe, matmul_dtype, seed % 2**31
         check_number("batch_size", batch_size, int(recipe.carry_state), whole=True)
@@ -45,7 +43,10 @@ class ByHand(keras.Sequential):
             variable.assign(tf.zeros_like(variable))
 
     def train_step(self, data: tuple[tf.Tensor, tf.Tensor]) -> dict[str, tf.Tensor]:
-        """Learn from inputs and targets, ids ``[B, T]``: one step of Keras's ``fit``."""
+        """Learn from inputs and targets, ids ``[B, T]``: one step of Keras's ``fit``. Raises ValueError for others."""
+        if not isinstance(data, tuple) or len(data) < 2 or data[0].shape.rank != 2:
+            advice = "as dataset.map(charlstm.split_input_target).batch(64) does with chunks of ids"
+            raise ValueError(f"each batch must be (inputs, targets), ids [B, T] both: make it so, {advice}")
         inputs, targets, *_ = data
         loss, gradients = self.learn(inputs, targets)
         # Within merge_call, or else TensorFlow keeps this graph, and all weights, until the process ends.

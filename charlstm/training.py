@@ -11,7 +11,7 @@ import numpy as np
 
 from charlstm.console import say, someone_watches
 from charlstm.evaluation import bits_per_char
-from charlstm.files import TrainingState, load_state, path_to_write, to_json
+from charlstm.files import STATE_FORMAT, TrainingState, load_state, path_to_write, to_json
 from charlstm.model import recall, remember, weights_of
 from charlstm.pipeline import Batches, check_ids
 from charlstm.recipes import Recipe, find_recipe
@@ -56,7 +56,7 @@ def train(
     from charlstm.callbacks import BestWeights, Checkpoint, Report, TextLine
 
     recipe = find_recipe(recipe or recall(model, "recipe") or "quick", epochs)
-    path = None if checkpoint is None else path_to_write(checkpoint, ".safetensors")
+    path = None if checkpoint is None else path_to_write(checkpoint, ".safetensors", STATE_FORMAT)
     check_training(model, dataset, recipe, held_out_ids, sample_prompt)
     settings = describe(model, dataset, recipe, held_out_ids, matmul_dtype) if path else {}
     begun = path is not None and path.exists()
@@ -65,7 +65,7 @@ def train(
     remember(model, vocabulary=recall(model, "vocabulary") or dataset.vocabulary)
     best = BestWeights(held_out_ids, recipe, **state.progress["best"], weights=state.weights)
     keeper = Checkpoint(path, state, best)
-    each_epoch = [keras.callbacks.TerminateOnNaN(), best, keeper, Report(dataset.n_windows * dataset.seq_length)]
+    each_epoch = [keras.callbacks.TerminateOnNaN(), best, keeper, Report()]
     each_epoch += [] if sample_prompt is None else [TextLine(sample_prompt, recall(model, "vocabulary"), recipe)]
     fit(learner, dataset, recipe.epochs, state, [*each_epoch, *callbacks])
     return keeper.history
@@ -84,16 +84,20 @@ def check_training(model: "keras.Model", dataset: Batches, recipe: Recipe, held_
     ``dataset``, be measured and write."""
     if not isinstance(dataset, Batches):
         raise TypeError("train takes make_dataset(ids): for a pipeline of your own, fit train_step.ByHand(model)")
-    vocab_size = model(np.zeros((1, 1), np.int32)).shape[-1]  # without an Input, Keras makes the weights here
+    stateful = any(getattr(layer, "stateful", False) for layer in model.layers)
+    shape = () if stateful else model(np.zeros((1, 1), np.int32)).shape  # without an Input, this makes the weights
+    if len(shape) != 3:
+        advice = "give its layers return_sequences=True, and not stateful=True, for which a recipe has carry_state"
+        raise ValueError(f"the model must turn ids [B, T] into logits [B, T, V], for any B and T: {advice}")
     built = recall(model, "recipe") or recipe
     for name in ("output_dropout",) if is_trained(model) else ("output_dropout", "embeddings_stddev"):
         if (here := getattr(recipe, name)) != (there := getattr(built, name)):
             raise ValueError(f"the model was built with {name}={there}, the recipe has {here}: build it with the same")
     if recipe.carry_state != dataset.carry_state:
         raise ValueError(f"this recipe needs make_dataset(ids, carry_state={recipe.carry_state})")
-    check_ids(dataset.ids, vocab_size, recall(model, "vocabulary"))
+    check_ids(dataset.ids, shape[-1], recall(model, "vocabulary"))
     if held_out_ids is not None:
-        check_ids(held_out_ids, vocab_size, recall(model, "vocabulary") or dataset.vocabulary, least=2)
+        check_ids(held_out_ids, shape[-1], recall(model, "vocabulary") or dataset.vocabulary, least=2)
         weights_of(model)
     if prompt is not None:
         Generator.from_model(model, recall(model, "vocabulary") or dataset.vocabulary).generate(prompt, 1)
@@ -126,15 +130,13 @@ def begin(settings: dict, model: "keras.Model", dataset: Batches, recipe: Recipe
 def go_on(settings: dict, path: Path, recipe: Recipe) -> TrainingState:
     """The state in the file ``path``, and a line that says how far it has come.
 
-    Raises ValueError if it is of another training, saying what differs, or beyond the epochs that are asked for."""
+    Raises ValueError if it is of another training, saying what differs."""
     state = load_state(path)
     for name in sorted({*settings, *state.settings}):
         if (there := state.settings.get(name)) != (here := settings.get(name)):
             differing = f"{name} {there!r} there, {here!r} here"
             raise ValueError(f"{path} is the checkpoint of another training ({differing}): give another path")
     done, planned = len(state.progress["history"]["loss"]), state.progress["schedule_epochs"]
-    if done > recipe.epochs:
-        raise ValueError(f"{path.name} has {done} epochs already, more than {recipe.epochs}: give epochs={done}")
     say(f"Going on from {path.name}: {done} of {recipe.epochs} epochs are done.")
     if recipe.schedule and planned != recipe.epochs:
         say(f"The learning rate follows the schedule for {planned} epochs that was begun, and stays at its end.")
