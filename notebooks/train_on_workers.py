@@ -109,7 +109,7 @@ try:
     if min(options.embedding_dim, options.units, options.batch_size // max(options.local, 1)) < 1:
         raise ValueError("embedding-dim and units must be at least 1, batch-size at least the number of workers")
     os.makedirs(options.checkpoint or ".", exist_ok=True)
-    charlstm.files.path_to_write(options.save, ".safetensors")  # now, rather than in the end
+    charlstm.files.path_to_write(options.save, ".safetensors", charlstm.files.MODEL_FORMAT)  # rather than in the end
     corpus = None if options.text.endswith((".npy", ".safetensors")) else charlstm.load_corpus(options.text)
     ids = corpus.vocabulary.encode(corpus.text) if corpus else charlstm.course.ids_file.open_ids(options.text)
     ids, held_out_ids = charlstm.split(ids, options.held_out) if options.held_out else (ids, None)

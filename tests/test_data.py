@@ -1,7 +1,10 @@
 """Texts, vocabularies and ids, and the mistakes that newcomers make with them."""
 
+import json
+import math
 import re
 import unicodedata
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -56,10 +59,20 @@ MISTAKES += [
     (ABC.encode, ["the", "goose"], TypeError, "only a string"),
     (charlstm.load_corpus, "https://www.gutenberg.org/files/11027/11027.txt", ValueError, "is an address"),
     (charlstm.load_corpus, 3, TypeError, "int"),
-    (charlstm.load_corpus, "nowhere/own.txt", FileNotFoundError, "no file nowhere/own.txt"),
-    (charlstm.load_corpus, "~nobody/own.txt", FileNotFoundError, "no file ~nobody/own.txt"),
+    (charlstm.load_corpus, "nowhere/own.txt", FileNotFoundError, "no file 'nowhere/own.txt'"),
+    (charlstm.load_corpus, "~nobody/own.txt", FileNotFoundError, "no file '~nobody/own.txt'"),
     (charlstm.load_corpus, "grim", FileNotFoundError, "grimm, mysterious_island, tales"),
     (charlstm.load_corpus, [], FileNotFoundError, "no .txt file"),
+    (charlstm.load_corpus, "", FileNotFoundError, "no file ''"),
+    (charlstm.load_corpus, Path("grimm"), FileNotFoundError, r"load_corpus\(name\)"),
+    (charlstm.load_corpus, ["grimm", "tales"], FileNotFoundError, r"load_corpus\(name\)"),
+    (charlstm.load_corpus, "C:\\Temp\new.txt", ValueError, "write r'C:"),
+    (charlstm.load_corpus, "C:\texts\book.txt", ValueError, "write r'C:"),
+    (charlstm.Vocabulary.from_text, "\ud83d and \ude00", ValueError, "surrogates"),
+    (ABC.decode, np.array([0.2, 0.7]), TypeError, "argmax"),
+    (ABC.decode, [True, False], TypeError, "bool"),
+    (lambda part: charlstm.split(np.arange(9), part), math.nan, ValueError, "held_out"),
+    (lambda part: charlstm.split(np.arange(9), part), "0.1", TypeError, "held_out"),
 ]
 
 
@@ -97,28 +110,56 @@ def test_own_text(tmp_path, monkeypatch, capsys):
         monkeypatch.setenv(variable, str(tmp_path))
     corpus = charlstm.load_corpus("~/own.txt")
     assert (corpus.name, corpus.text) == ("own", "Ein Märchen\nzweite Zeile\ndritte\n")
-    assert repr(corpus) == "Corpus('own': 32 characters, 17 unique)"
     assert "32 characters, 17 unique" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("decomposed", ["가 나 다", "the\u0301 a", "\u0958 a", "\u212b a"])
-def test_characters_in_another_form_are_joined_and_it_says_so(tmp_path, decomposed, capsys):
-    composed = unicodedata.normalize("NFC", decomposed)
-    for text, said in (composed, 0), (unicodedata.normalize("NFD", decomposed), 1), (decomposed, 1):
-        (tmp_path / "own.txt").write_text(text, encoding="utf-8")
-        assert charlstm.load_corpus(tmp_path / "own.txt").text == composed
-        printed = capsys.readouterr().out
-        assert printed.count("NFC") == (said if text != composed else 0) and "-" not in printed
+@pytest.mark.parametrize("text", ["가 나 다", "the\u0301 a", "\u0958 a", "\u212b a"])
+def test_characters_in_another_form_are_joined(tmp_path, text):
+    for form in text, unicodedata.normalize("NFD", text):
+        (tmp_path / "own.txt").write_text(form, encoding="utf-8")
+        assert charlstm.load_corpus(tmp_path / "own.txt").text == unicodedata.normalize("NFC", text)
 
 
 def test_a_folder_or_a_list_of_files_is_one_text(tmp_path, capsys, monkeypatch):
-    for name, text in (("b.txt", "second"), ("a.txt", "first"), ("c.md", "not this one")):
+    left_out = "c.md", ".hidden.txt", "._a.txt", "a folder.txt"  # ._a.txt: what a Mac adds, on a stick
+    for name, text in (("b.TXT", "first"), ("a.txt", "second"), *((name, "\0") for name in left_out[:3])):
         (tmp_path / name).write_text(text, encoding="utf-8")
-    corpus = charlstm.load_corpus(tmp_path)
-    assert (corpus.text, corpus.name) == ("first\nsecond", tmp_path.name) and "2 files" in capsys.readouterr().out
+    (tmp_path / left_out[3]).mkdir()
+    corpus, printed = charlstm.load_corpus(tmp_path), capsys.readouterr().out
+    assert (corpus.text, corpus.name) == ("second\nfirst", tmp_path.name) and "2 files" in printed
+    assert all(name in printed.split("left out: ")[1] for name in left_out)
     monkeypatch.chdir(tmp_path)
+    Path("b.txt").write_text("second", encoding="utf-8")
+    Path("a.txt").write_text("first", encoding="utf-8")
     assert charlstm.load_corpus(["b.txt", tmp_path / "a.txt"]).text == "second\nfirst"
     assert charlstm.load_corpus({"b.txt": b"second"}).text == "second"  # what Colab's files.upload() gives
+
+
+def test_an_encoding_is_that_of_the_files_that_are_not_utf8(tmp_path, capsys):
+    texts = {
+        "a.txt": ("für Mädchen\n" * 90, "utf-8"),
+        "b.txt": ("größer, König\n" * 90, "cp1252"),
+        "c.txt": ("a b", "ascii"),
+    }
+    for name, (text, encoding) in texts.items():
+        (tmp_path / name).write_text(text, encoding=encoding, newline="\n")
+    with pytest.raises(ValueError, match=r"b.txt can't") as caught:
+        charlstm.load_corpus(tmp_path)
+    advice = dict(re.findall(r"encoding='(\w+)' reads (['\"].*?['\"])(?:,|$)", str(caught.value)))
+    followed = next(name for name, passage in advice.items() if "größer" in passage)
+    assert charlstm.load_corpus(tmp_path, encoding=followed).text == "\n".join(text for text, _ in texts.values())
+    printed = capsys.readouterr().out
+    assert all(f"{name} reads {text[:9]!r}"[:-1] in printed for name, (text, _) in texts.items())
+
+
+@given(st.text())  # surrogates, too, where there is no coder that they must fit
+def test_what_json_changes_is_no_vocabulary_and_the_advice_helps(text):
+    chars = "".join(sorted({*text, "a"}))
+    try:
+        assert charlstm.Vocabulary(chars).chars == json.loads(json.dumps(chars))
+    except ValueError as error:
+        followed = eval(re.search("text.*decode.*?\\)", str(error))[0], {"text": chars})
+        assert charlstm.Vocabulary.from_text(followed).chars == re.sub("[\ud800-\udfff]", "", chars)
 
 
 def test_description_warns_of_short_texts_and_rare_characters():

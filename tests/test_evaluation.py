@@ -1,5 +1,6 @@
 """How many bits a character costs."""
 
+import dataclasses
 import math
 
 import keras
@@ -57,3 +58,38 @@ def test_a_network_of_ones_own_is_measured(vocabulary, text):
     layers = keras.layers.Embedding(17, 4), keras.layers.GRU(5, return_sequences=True), keras.layers.Dense(17)
     model, ids = keras.Sequential([keras.Input((None,)), *layers]), vocabulary.encode(text[:200])
     assert charlstm.bits_per_char(StepwiseGRU(model), ids) == pytest.approx(full_pass_bits(model, ids), rel=1e-5)
+
+
+OUT_OF_RANGE = {
+    "learning_rate": (-0.1, math.nan, math.inf),
+    "clip_norm": (0, -1),
+    "embeddings_stddev": (-1, math.nan),
+    "embedding_dropout": (-0.1, 1),
+    "output_dropout": (1.0,),
+    "weight_drop": (1,),
+    "weight_decay": (-1,),
+    "average": (1, -0.5),
+    "scale_factor": (0, math.inf),
+    "epochs": (0, -3),
+}
+OUT_OF_RANGE_WHILE_LEARNING = {
+    "seq_length": (0,),
+    "learning_rate": (-0.1, math.nan),
+    "decay": (1, -0.1),
+    "epsilon": (-1e-3, math.nan),
+    "pull": (1.5, -0.1),
+}
+
+
+@pytest.mark.parametrize(
+    ("settings", "limits"),
+    [(charlstm.RECIPES["quick"], OUT_OF_RANGE), (charlstm.DynamicEvaluation(), OUT_OF_RANGE_WHILE_LEARNING)],
+    ids=["recipe", "dynamic evaluation"],
+)
+def test_numbers_out_of_range_are_refused_where_they_are_given(settings, limits):
+    for name, values in limits.items():
+        for value in values:
+            with pytest.raises(ValueError, match=f"{name} must be at least"):
+                dataclasses.replace(settings, **{name: value})
+        with pytest.raises(TypeError, match=f"{name} must be a"):
+            dataclasses.replace(settings, **{name: "0.5"})

@@ -1,5 +1,8 @@
 """Files of ids from texts of any size."""
 
+import threading
+import time
+
 import numpy as np
 import pytest
 
@@ -31,10 +34,32 @@ def own(tmp_path):
     return tmp_path / "own.txt", tmp_path / "ids.npy"
 
 
-def test_characters_that_are_joined_are_spoken_of_once(own, capsys):
-    own[0].write_text("the\u0301 goose", encoding="utf-8")
+CHANGES = {
+    "longer": lambda file: file.write(b" and more"),
+    "shorter": lambda file: file.truncate(2**24),
+    "a new character": lambda file: file.seek(-1, 2) and file.write(b"?"),
+    "another one, and a new one": lambda file: file.write(b"?"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_a_text_that_changes_while_it_is_read_replaces_nothing(own, change):
     encode_file(*own)
-    assert capsys.readouterr().out.count("NFC") == 1
+    before = own[1].read_bytes()
+    own[0].write_bytes(b"the goose girl. " * 1_200_000)
+
+    def change_it():  # as soon as it is read for the second time, and its ids are written
+        while not [*own[1].parent.glob("*.partial")]:
+            time.sleep(0.001)
+        with own[0].open("r+b") as file:
+            file.seek(0, 2)
+            change(file)
+
+    (thread := threading.Thread(target=change_it, daemon=True)).start()
+    with pytest.raises(ValueError, match=r"own.txt changed while it was read"):
+        encode_file(*own)
+    thread.join()
+    assert own[1].read_bytes() == before and len([*own[1].parent.iterdir()]) == 2
 
 
 def test_a_text_is_not_replaced_by_its_ids(own):

@@ -2,6 +2,7 @@
 
 import ast
 import inspect
+import os
 import re
 import shutil
 import subprocess
@@ -29,6 +30,24 @@ def test_import_is_light():
     code = "import charlstm, sys; print([m for m in ('tensorflow', 'keras', 'matplotlib') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+BEFORE = "import sys, types; keras = sys.modules['keras'] = types.ModuleType('keras')\n"
+BEFORE += "keras.config = types.SimpleNamespace(backend=lambda: 'jax')\n"  # as if it had been imported with this one
+
+
+@pytest.mark.parametrize(("backend", "before"), [("torch", ""), ("jax", BEFORE)])
+def test_another_backend_of_keras_gets_a_sentence(backend, before):
+    settings = {"env": os.environ | {"KERAS_BACKEND": "torch"}, "capture_output": True, "text": True, "check": False}
+    done = subprocess.run([sys.executable, "-c", f"{before}import charlstm"], **settings)
+    assert f"with {backend!r}: before the first import" in done.stderr.splitlines()[-1]
+
+
+def test_a_file_of_keras_that_names_another_backend_does_no_harm(tmp_path):
+    (tmp_path / "keras.json").write_text('{"backend": "torch"}', encoding="utf-8")
+    environment = {name: value for name, value in os.environ.items() if name != "KERAS_BACKEND"}
+    code = "import charlstm; charlstm.build_model(5, 4, 4)"
+    subprocess.run([sys.executable, "-c", code], env=environment | {"KERAS_HOME": str(tmp_path)}, check=True)
 
 
 def lines_of_code(path, node=None):
@@ -193,6 +212,21 @@ def test_start_says_in_a_sentence_what_is_missing(tmp_path):
     make_wheel(tmp_path / "wheels", "cp27-none-any")
     done = start(tmp_path)
     assert done.returncode == 1 and len(done.stderr.splitlines()) == 1 and "tools/pack.py" in done.stderr
+
+
+def test_a_notebook_that_somebody_saves_while_it_runs_keeps_what_he_wrote(tmp_path):
+    for name in "tools/refresh.py", "pyproject.toml", "notebooks/04_model.ipynb":
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        shutil.copy(ROOT / name, tmp_path / name)
+    path = tmp_path / "notebooks" / "04_model.ipynb"
+    notebook = nbformat.read(path, as_version=4)
+    notebook.cells[2:] = [nbformat.v4.new_code_cell("open('04_model.ipynb', 'a').write(' ')")]
+    nbformat.write(notebook, path)
+    saved = path.read_text(encoding="utf-8") + " "
+    command = [sys.executable, "tools/refresh.py", "notebooks/04_model.ipynb"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode and "04_model.ipynb has been changed while it ran" in done.stderr
+    assert path.read_text(encoding="utf-8") == saved
 
 
 def test_recorded_run_of_the_book():

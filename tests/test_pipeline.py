@@ -1,6 +1,7 @@
 """Windows, batches, and their order."""
 
 import itertools
+import re
 
 import numpy as np
 import pytest
@@ -85,6 +86,14 @@ def test_a_file_of_ids_is_not_copied(tmp_path, mode):
 def test_what_cannot_be_used_is_refused(ids, settings, error, message):
     with pytest.raises(error, match=message):
         charlstm.make_dataset(ids, **settings)
+
+
+def test_fit_that_gets_it_whole_is_shown_what_to_take(model, vocabulary, text):
+    dataset = charlstm.make_dataset(vocabulary.encode(text))
+    model.compile("adam", "sparse_categorical_crossentropy")
+    with pytest.raises(ValueError, match=r"its .batches") as caught:
+        model.fit(dataset)
+    model.fit(getattr(dataset, re.search(r"its \.(\w+)", str(caught.value))[1]), verbose=0)
 
 
 def test_a_list_of_ids_will_do():

@@ -67,3 +67,42 @@ def test_importance_is_what_leaving_out_costs():
     bits = [surprise(StepwiseLSTM(weights), np.append(row, 2))[-1] for row in (ids, np.delete(ids, 3))]
     assert importance(weights, ids, 2)[3] == pytest.approx(bits[1] - bits[0], abs=1e-4)
     assert importance(weights, ids, 2).shape == (5,)
+
+
+WEIGHTS, IDS, SO = random_weights(5), np.array([1, 2, 3, 4, 5, 6]), np.array([True, False, True])
+WRONG = {  # by what is named
+    "5 before the first place": (
+        lambda: surprise_with_context(WEIGHTS, IDS, np.array([3]), 5),
+        ValueError,
+        "at least 5",
+    ),
+    "beyond the text": (lambda: surprise_with_context(WEIGHTS, IDS, np.array([6]), 2), ValueError, "at most 5"),
+    "no context": (
+        lambda: surprise_with_context(WEIGHTS, IDS, np.array([3]), 0),
+        ValueError,
+        "length must be at least 1",
+    ),
+    "no places": (lambda: surprise_with_context(WEIGHTS, IDS, np.array([], int), 2), ValueError, "at least 1"),
+    "a mask as places": (lambda: surprise_with_context(WEIGHTS, IDS, IDS > 3, 2), TypeError, "integers"),
+    "a text": (lambda: read_closely(WEIGHTS, "once"), TypeError, "encode"),
+    "nothing": (lambda: read_closely(WEIGHTS, IDS[:0]), ValueError, "at least 1"),
+    "other ids": (lambda: read_closely(WEIGHTS, np.array([3, 7])), ValueError, "3 to 7"),
+    "no such unit": (lambda: read_closely(WEIGHTS, IDS, [6]), ValueError, "at most 5"),
+    "a network": (lambda: read_closely(StepwiseLSTM(WEIGHTS), IDS), TypeError, "weights_of"),
+    "one character": (lambda: importance(WEIGHTS, IDS[:1], 3), ValueError, "at least 2"),
+    "no such next": (lambda: importance(WEIGHTS, IDS, 7), ValueError, "1 to 7"),
+    "0 and 1": (lambda: unit_auc(np.eye(3), SO.astype(int)), ValueError, "True or False"),
+    "none": (lambda: unit_auc(np.eye(3), SO & False), ValueError, "both"),
+    "all": (lambda: unit_auc(np.eye(3), SO | True), ValueError, "both"),
+    "fewer": (lambda: unit_auc(np.eye(3), SO[:2]), ValueError, "n times"),
+}
+
+
+@pytest.mark.parametrize(("call", "error", "message"), WRONG.values(), ids=WRONG)
+def test_what_does_not_fit_is_refused(call, error, message):
+    with pytest.raises(error, match=message):
+        call()
+
+
+def test_places_may_be_a_list():
+    assert surprise_with_context(WEIGHTS, IDS, [2, 5], 2).shape == (2,)

@@ -201,9 +201,11 @@ def test_what_cannot_be_used_is_refused_before_the_first_character(generator, na
             call(**options)
 
 
-def test_unknown_characters_of_a_prompt_are_named(generator):
+def test_unknown_characters_of_a_prompt_are_named_and_ids_are_none(generator, vocabulary):
     with pytest.raises(ValueError, match="'HT\u00e9\u20ac' .* at position 0"):
         generator.generate("TH\u00e9 \u20ac")
+    with pytest.raises(TypeError, match="only a string"):
+        generator.generate(vocabulary.encode("the"))
 
 
 def test_a_keras_model_in_place_of_a_network_and_an_empty_batch(model, vocabulary, generator):

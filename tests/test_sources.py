@@ -81,10 +81,10 @@ REFUSED = {
     "0x00 in line 2;": b"once\nupon\0a time",
     "0x1B in line 1;": b"once upon\x1b[0m a time",
     "no text at": bytes(range(256)) * 50,
-    "0x00 .*mend 1 byte": GERMAN.encode() + b"\0",
-    "0xFC .*mend 1 byte": GERMAN.encode() + "für".encode("cp1252"),
+    "0x00 .*mend this byte": GERMAN.encode() + b"\0",
+    "0xFC .*mend this byte": GERMAN.encode() + "für".encode("cp1252"),
     "line 1000001; (?!it is UTF-8)": b"some words\n" * 10**6 + "für".encode("cp1252"),
-    **dict.fromkeys(["as ascii.*is UTF-8: leave", "as nonsense: ", "as utf_16: .*BOM", "as hex: "], GERMAN.encode()),
+    **dict.fromkeys(["as ascii.*cp1252", "as nonsense: ", "as utf_16: .*BOM", "as hex: "], GERMAN.encode("cp1252")),
 }
 
 

@@ -1,6 +1,7 @@
 """The step by hand within Keras's fit, and where Keras's own stands for it."""
 
 import dataclasses
+import re
 import subprocess
 import sys
 
@@ -114,6 +115,38 @@ def test_other_models_learn_by_kerass_own_step_or_are_refused_where_it_will_not_
     with pytest.raises(ValueError, match=reason):
         ByHand(model)
     assert all(map(np.array_equal, before, model.get_weights()))
+
+
+def network_of(*memory, **settings):
+    layers = [keras.layers.Embedding(70, 8), *memory, keras.layers.Dense(70)]
+    return keras.Sequential([keras.Input(**settings), *layers] if settings else layers)
+
+
+UNUSABLE = {
+    "stateful": lambda: network_of(lstm(stateful=True)),
+    "stateful, of so many rows": lambda: network_of(lstm(stateful=True), batch_shape=(8, None)),
+    "only the last output": lambda: network_of(keras.layers.LSTM(9)),
+    "another kind, only the last output": lambda: network_of(keras.layers.GRU(9), shape=(None,)),
+}
+
+
+@pytest.mark.parametrize("build", UNUSABLE.values(), ids=UNUSABLE)
+def test_a_model_that_gives_no_logits_of_every_character_is_refused(build, capsys):
+    with pytest.raises(ValueError, match=r"logits \[B, T, V\].*return_sequences=True.*stateful=True"):
+        charlstm.train(build(), batches(), "book")
+    assert not capsys.readouterr().out
+
+
+def test_a_pipeline_that_is_not_batched_or_not_split_is_told_how(capsys):
+    learner = ByHand(small_model())
+    learner.compile("adam", LOSS)
+    chunks = tf.data.Dataset.from_tensor_slices(CYCLE).batch(11, drop_remainder=True)
+    for pipeline in chunks.map(charlstm.split_input_target), chunks.batch(8):
+        with pytest.raises(ValueError, match=r"inputs, targets") as caught:
+            learner.fit(pipeline, verbose=0)
+        advice = re.search(r"dataset\S*", str(caught.value))[0]
+        learner.compile("adam", LOSS)
+        learner.fit(eval(advice, {"dataset": chunks, "charlstm": charlstm}), verbose=0)
 
 
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16", "float64"])

@@ -152,9 +152,10 @@ def test_what_cant_be_used_is_refused_before_anything_starts(folder):
     (folder / "folder.safetensors").mkdir()
     cases = {
         "text.txt text.txt": "another ending",
-        "itself.safetensors itself.safetensors": "encode_file",
+        "itself.safetensors itself.safetensors": "another kind",
         "text.txt missing/model.safetensors": "No such file",
-        "text.txt folder.safetensors": "is a folder",
+        "text.txt folder.safetensors": "folder.safetensors",
+        "text.txt itself.safetensors": "another kind",
         "missing.txt model.safetensors": "missing.txt",
         "text.txt model.safetensors --checkpoint text.txt": "text.txt",
         "text.txt model.safetensors --batch-size 1": "batch-size",

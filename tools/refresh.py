@@ -11,7 +11,7 @@ It also writes what stands in two places, from the one that is its source (--no-
 - the tables in README.md and notebooks/README.md, from each notebook's title and its reading and running time;
 - the address in the READMEs, in docs/ and in CITATION.cff.
 
-A notebook in which a cell fails, or writes to the error stream, is not written.
+A notebook in which a cell fails, or writes to the error stream, or that somebody changes meanwhile, is not written.
 """
 
 import argparse
@@ -134,12 +134,15 @@ def smaller(png: str) -> str:
 
 def refresh(path: Path, run: bool) -> None:
     """Write one notebook again."""
-    notebook = nbformat.read(path, as_version=4)
+    before = path.read_text(encoding="utf-8")
+    notebook = nbformat.reads(before, as_version=4)
     write_head(notebook, path)
     write_exercises(notebook, path)
     if run:
         execute(notebook, path.parent)
         normalise(notebook)
+    if path.read_text(encoding="utf-8") != before:
+        raise RuntimeError(f"{path.name} has been changed while it ran, and stays as it is: run this again")
     write(path, nbformat.writes(notebook) + "\n")
 
 
