@@ -191,8 +191,7 @@ def _not_there(source: str, path: Path) -> Exception:
     if re.search("[\0-\x1f]", source) or len(source) > 1000 or any(len(os.fsencode(part)) > 255 for part in path.parts):
         advice = "charlstm.Corpus('my text', text, 'my own') takes it; for a path with backslashes write r'C:\\new.txt'"
         return ValueError(f"{source[:40]!r} is a text, not the path of a file: {advice}")
-    advice = f"check the folder and the spelling; load_corpus(name) knows {', '.join(SOURCES)}"
-    return FileNotFoundError(f"there is no file {source!r}: {advice}")
+    return FileNotFoundError(f"there is no file {source!r}: check its path; load_corpus knows {', '.join(SOURCES)}")
 
 
 def split(ids: np.ndarray, held_out: float = 0.1) -> tuple[np.ndarray, np.ndarray]:

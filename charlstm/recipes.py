@@ -100,8 +100,10 @@ class DynamicEvaluation:
 
 
 def find_recipe(recipe: str | Recipe, epochs: int | None = None) -> Recipe:
-    """The recipe of this name, or the one given, for ``epochs`` if given. Raises TypeError for anything else."""
+    """The recipe of this name, or the one given, for ``epochs`` if given. Raises ValueError for an unknown name, and
+    TypeError for what is neither."""
     recipe = RECIPES.get(recipe, recipe) if isinstance(recipe, str) else recipe
     if not isinstance(recipe, Recipe):
-        raise TypeError(f"recipe must be {', '.join(RECIPES)} or a Recipe, not {recipe!r} (did you mean epochs=?)")
+        error = ValueError if isinstance(recipe, str) else TypeError
+        raise error(f"recipe must be {', '.join(RECIPES)} or a Recipe, not {recipe!r} (did you mean epochs=?)")
     return recipe if epochs is None else dataclasses.replace(recipe, epochs=epochs)

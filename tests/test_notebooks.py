@@ -148,10 +148,13 @@ def test_any_text_will_do(tmp_path, monkeypatch, name, language):
 @pytest.mark.long
 def test_the_examples_of_the_docs_run_as_they_stand(tmp_path, monkeypatch):
     (tmp_path / "my_book.txt").write_text(charlstm.load_corpus("tales").text[:25_000], encoding="utf-8")
+    syllables = np.random.default_rng(1).choice(["an", "be", "el", "ga", "li", "mo", "ro", "ti"], (3000, 4))
+    (tmp_path / "names.txt").write_text("\n".join(map("".join, syllables)), encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     text = (FOLDER.parent / "docs" / "usage.md").read_text(encoding="utf-8")
     text = text.replace('TensorBoard("logs")', 'CSVLogger("log.csv")')  # which needs no other package
-    exec("\n".join(re.findall(r"```python\n(.*?)```", text, re.DOTALL)), {})  # noqa: S102
+    exec("\n".join(re.findall(r"```python\n(.*?)```", text, re.DOTALL)), found := {})  # noqa: S102
+    assert len({*found["new"]} - {*found["names"]}) >= 100
     assert {"my_training.safetensors", "my_model.html", "my_book.npy", "log.csv"} <= {*map(str, Path().iterdir())}
 
 
