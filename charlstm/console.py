@@ -30,7 +30,7 @@ def choose_backend() -> None:
 
     Raises ImportError if Keras is to use another backend, or does already.
     """
-    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+    os.environ["KERAS_BACKEND"] = os.environ.get("KERAS_BACKEND") or "tensorflow"  # Keras passes an empty one by, too
     if platform.machine() in ("x86_64", "AMD64"):
         os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     keras = sys.modules.get("keras")

@@ -43,11 +43,12 @@ def test_another_backend_of_keras_gets_a_sentence(backend, before):
     assert f"with {backend!r}: before the first import" in done.stderr.splitlines()[-1]
 
 
-def test_a_file_of_keras_that_names_another_backend_does_no_harm(tmp_path):
+@pytest.mark.parametrize("unset", [{}, {"KERAS_BACKEND": ""}])
+def test_a_file_of_keras_that_names_another_backend_does_no_harm(tmp_path, unset):
     (tmp_path / "keras.json").write_text('{"backend": "torch"}', encoding="utf-8")
     environment = {name: value for name, value in os.environ.items() if name != "KERAS_BACKEND"}
     code = "import charlstm; charlstm.build_model(5, 4, 4)"
-    subprocess.run([sys.executable, "-c", code], env=environment | {"KERAS_HOME": str(tmp_path)}, check=True)
+    subprocess.run([sys.executable, "-c", code], env=environment | unset | {"KERAS_HOME": str(tmp_path)}, check=True)
 
 
 def lines_of_code(path, node=None):
