@@ -96,7 +96,7 @@ def weights_for(model: "keras.Model | dict", vocabulary: Vocabulary, dtype: type
     if not isinstance(vocabulary, Vocabulary):
         raise TypeError(f"give a Vocabulary, such as corpus.vocabulary, not a {type(vocabulary).__name__}")
     if (own := recall(model, "vocabulary")) not in (None, vocabulary):
-        raise ValueError(f"the model has learned from {own.difference(vocabulary)} of this vocabulary")
+        raise ValueError(f"this is not the model's vocabulary, which has {own.difference(vocabulary)}")
     weights = model if isinstance(model, dict) else weights_of(model)
     if wrong := weights.keys() ^ {*StepwiseLSTM.weight_names}:
         raise ValueError(f"the weights lack, or should not have, {', '.join(sorted(wrong))}")
