@@ -92,12 +92,10 @@ def read_blocks(path: Path, encoding: str = "utf-8", size: int = 2**20) -> Itera
 
 
 def _is_utf8(path: Path) -> bool:
-    # A file that has more than ASCII in it, and can be read as UTF-8, is no other.
-    try:
-        with path.open(encoding="utf-8") as file:
-            return sum(not block.isascii() for block in iter(lambda: file.read(2**20), "")) > 0  # read to its end
-    except UnicodeError:
-        return False
+    # A file that has more than ASCII in it, and nothing strange if it is read as UTF-8, is no other.
+    with path.open(encoding="utf-8", errors="surrogateescape") as file:
+        blocks = [(block.isascii(), bool(STRANGE.search(block))) for block in iter(lambda: file.read(2**20), "")]
+    return not all(is_ascii for is_ascii, _ in blocks) and not any(is_strange for _, is_strange in blocks)
 
 
 def passage_of(text: str) -> str:

@@ -38,6 +38,7 @@ def test_slice_between_keeps_the_start_and_names_a_missing_marker(text, missing)
         slice_between(text, "TALES", "END")
 
 
+@example("ß가", 1, "utf_16_be")  # whose bytes are UTF-8, too, but for those that are 0
 @example("か\u3099" * 150, 7, "utf-8")  # no space far and wide
 @given(st.text(CHARACTERS), st.integers(1, 9), st.sampled_from(ENCODINGS))
 @settings(max_examples=300)
