@@ -16,6 +16,7 @@ pytestmark = pytest.mark.usefixtures("no_other_figure")
     [
         lambda: plots.character_frequencies("the goose\n$%"),
         lambda: plots.pairs(np.array([[0.0, 0.2], [0.5, 1.0]]), "\n$"),
+        lambda: plots.buffers(dict.fromkeys([1, 90], [(np.array([[0, 1], [4, 5]]), None)] * 4), 9),
         lambda: plots.ladder({"seen": [4.0, 2.0, 1.0], "held out": [4.0, 3.0, 3.5], "a network": 2.0}),
         lambda: diagrams.windows("THE GOOSE-GIRL\n\nAn old queen had a daughter", seq_length=8),
         lambda: plots.loss_curves({"a": {"loss": [2.0, 1.5], "held_out_bits": [3.0, 2.5]}, "b": {"loss": [1.0]}}),

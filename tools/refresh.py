@@ -15,14 +15,11 @@ A notebook in which a cell fails, or writes to the error stream, or that somebod
 """
 
 import argparse
-import base64
-import io
 import re
 import tomllib
 from pathlib import Path
 
 import nbformat
-from PIL import Image  # comes with matplotlib
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = ROOT / "notebooks"
@@ -121,15 +118,6 @@ def normalise(notebook: nbformat.NotebookNode) -> None:
         cell.metadata = {"tags": cell.metadata["tags"]} if cell.metadata.get("tags") else {}
         if cell.cell_type == "code":  # a widget lives only as long as its kernel
             cell.outputs = [output for output in cell.outputs if WIDGET not in output.get("data", {})]
-            for picture in (output.data for output in cell.outputs if "image/png" in output.get("data", {})):
-                picture["image/png"] = smaller(picture["image/png"])
-
-
-def smaller(png: str) -> str:
-    """The picture, in base64, in 128 colours: a third of the bytes, and no visible difference."""
-    picture = Image.open(io.BytesIO(base64.b64decode(png))).convert("RGB")
-    picture.quantize(128, dither=Image.Dither.NONE).save(file := io.BytesIO(), "PNG", optimize=True)
-    return base64.b64encode(file.getvalue()).decode()
 
 
 def refresh(path: Path, run: bool) -> None:

@@ -40,6 +40,21 @@ def pairs(probabilities: np.ndarray, chars: str) -> None:
     plt.show()
 
 
+def buffers(chains: dict, length: int) -> None:
+    """Where in a text of ``length`` characters the windows of each third batch begin. chains (size of the shuffle buffer:
+    batches of inputs and targets): a panel for each; the inputs are places in the text."""
+    _, panels = new_figure(10, 3.4, columns=len(chains))
+    for axes, (size, batches) in zip(panels, chains.items(), strict=True):
+        for number, (places, _) in enumerate(batches, 1):
+            if number % 3 == 1:
+                begins = 100 * np.asarray(places)[:, 0] / length
+                axes.plot(begins, np.full(len(begins), number), ".", color=BLUE, markersize=2)
+        axes.set_title(f"a buffer of {size:,} window{'s' * (size > 1)}")
+        axes.set(xlabel="place in the text (%)")
+    panels[0].set_ylabel("batch")
+    plt.show()
+
+
 def lines(
     panels: dict[str, dict[str, Sequence]], xlabel: str, levels: dict[str, float] | None = None, **settings
 ) -> None:
